@@ -1,0 +1,209 @@
+"""What gfastcgi is told to do, as frozen dataclasses without I/O.
+
+Contract: both the file language (`gfastcgi.lighttpd`) and Python code make a `Config`; `assemble` builds live
+objects from it. Defaults are lighttpd's unless a comment says otherwise; every value is checked by who makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "Address",
+    "Block",
+    "Condition",
+    "Config",
+    "Extension",
+    "HostConfig",
+    "RewriteRule",
+    "ServerConfig",
+    "Settings",
+    "Where",
+]
+
+Mode = Literal["responder", "authorizer"]
+Operator = Literal["==", "!=", "=~", "!~", "=^", "=$"]
+
+DEFAULT_ACCESSLOG_FORMAT = '%h %V %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i"'
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The place of a value in its file; `lineno` counts from 1, 0 means that no file named it."""
+
+    filename: str = ""
+    lineno: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.filename}:{self.lineno}" if self.lineno else self.filename or "(no file)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HostConfig:
+    """One host entry of `fastcgi.server`. Times are seconds; 0 is "no limit" where lighttpd has it so.
+
+    Two equal entries are two hosts, as in lighttpd: compared by identity.
+    """
+
+    name: str = ""
+    host: str = ""
+    port: int = 0
+    socket: str = ""
+    bin_path: str = ""
+    bin_environment: tuple[tuple[str, str], ...] = ()
+    bin_copy_environment: tuple[str, ...] | None = None
+    mode: Mode = "responder"
+    docroot: str = ""
+    check_local: bool = True
+    min_procs: int = 4
+    max_procs: int = 4
+    max_load_per_proc: int = 1
+    listen_backlog: int = 4096
+    broken_scriptfilename: bool = False
+    fix_root_scriptname: bool = False
+    strip_request_uri: str = ""
+    disable_time: int = 1
+    idle_timeout: int = 60
+    x_sendfile: bool = False
+    x_sendfile_docroot: tuple[str, ...] = ()
+    kill_signal: int = 15
+    tcp_fin_propagate: bool = False
+    connect_timeout: int = 8
+    write_timeout: int = 0
+    read_timeout: int = 0
+    upgrade: bool = False
+    # Options of ours (lighttpd ignores them). None: decided by what is known of the backend.
+    keep_alive: bool | None = None
+    max_connections: int | None = None
+    queue_timeout: int = 10
+    weight: int = 1
+    require_status: bool = False
+    where: Where = Where()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extension:
+    """One key of `fastcgi.server`: a prefix when it starts with "/", else a suffix of the path."""
+
+    key: str
+    hosts: tuple[HostConfig, ...]
+    where: Where = Where()
+
+    @property
+    def is_prefix(self) -> bool:
+        return self.key.startswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteRule:
+    """One rule of `url.rewrite*` or `url.redirect`: a regular expression and what to make of a match."""
+
+    pattern: str
+    replacement: str
+    once: bool = True
+    if_not_file: bool = False
+    where: Where = Where()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Settings:
+    """What holds for one request: the directives that conditionals may change. Sizes are bytes, times seconds."""
+
+    document_root: str = ""
+    server_name: str = ""
+    server_tag: str | None = None
+    index_file_names: tuple[str, ...] = ()
+    mimetypes: tuple[tuple[str, str], ...] = ()
+    etags: bool = True
+    static_exclude_extensions: tuple[str, ...] = ()
+    symlink_roots: tuple[str, ...] = ()
+    access_deny: tuple[str, ...] = ()
+    access_allow: tuple[str, ...] = ()
+    alias: tuple[tuple[str, str], ...] = ()
+    rewrite: tuple[RewriteRule, ...] = ()
+    redirect: tuple[RewriteRule, ...] = ()
+    redirect_code: int = 301
+    extensions: tuple[Extension, ...] = ()
+    map_extensions: tuple[tuple[str, str], ...] = ()
+    balance: str = "least-connection"
+    debug: int = 0
+    max_request_size: int = 0
+    stream_request_body: int = 0
+    stream_response_body: int = 1
+    max_keep_alive_requests: int = 1000
+    max_keep_alive_idle: int = 5
+    max_read_idle: int = 60
+    max_write_idle: int = 360
+    accesslog_filename: str = ""
+    accesslog_format: str = DEFAULT_ACCESSLOG_FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`$HTTP["host"] =~ "..."`: `variable` is what stands between `$` and the operator."""
+
+    variable: str
+    operator: Operator
+    operand: str
+    where: Where = Where()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Overrides of `Settings` attributes that hold when every condition has the truth beside it.
+
+    Nested conditionals and `else` chains come flattened: the parents' and the earlier branches' conditions stand first.
+    """
+
+    conditions: tuple[tuple[Condition, bool], ...]
+    overrides: Mapping[str, Any]
+    where: Where = Where()
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address to listen on or connect to: `path` for a unix socket, else `host` (IPv6 without brackets) and `port`."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    mode: int | None = None
+
+    def __str__(self) -> str:
+        if self.path:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """What holds for the whole process. `max_fds` 0: left as the system has it."""
+
+    listeners: tuple[Address, ...] = ()
+    listen_backlog: int = 1024
+    modules: tuple[str, ...] = ()
+    errorlog: str = ""
+    pid_file: str = ""
+    username: str = ""
+    groupname: str = ""
+    chroot: str = ""
+    max_connections: int = 4096
+    max_fds: int = 0
+    max_target_size: int = 8192
+    max_field_size: int = 8192
+    max_fields_size: int = 65536
+    max_fields: int = 100
+    upload_dirs: tuple[str, ...] = ()
+    graceful_timeout: int = 30
+    url_normalize_2f: Literal["reject", "decode"] = "reject"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole configuration: the process, the settings of every request, and what conditionals change in them."""
+
+    server: ServerConfig = field(default_factory=ServerConfig)
+    settings: Settings = field(default_factory=Settings)
+    blocks: tuple[Block, ...] = ()
