@@ -1,0 +1,304 @@
+"""HTTP/1 requests: bytes in, events out (RFC 9112), on llhttp as it comes, strict.
+
+Contract: `feed` takes bytes in any split; `next_event` gives a `RequestHead`, then its body's pieces, then `END`;
+None asks for more bytes. An error is raised where it stands in the stream, after the messages before it, and for ever.
+llhttp refuses every ambiguous framing by itself; what it lets through is checked here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+
+import httptools
+
+from gfastcgi.errors import (
+    BadRequest,
+    ExpectationFailed,
+    FieldsTooLarge,
+    NotImplementedByUs,
+    RemoteProtocolError,
+    TargetTooLong,
+    VersionNotSupported,
+)
+from gfastcgi.http.target import Target, check_authority, parse_target
+
+__all__ = ["END", "Limits", "RequestHead", "RequestParser"]
+
+END = b""
+"""The event that ends a message."""
+
+# RFC 9110 section 6.5.1: fields that frame, route or authenticate have no place in trailers.
+_NO_TRAILERS = frozenset({
+    b"authorization", b"connection", b"content-encoding", b"content-length", b"content-range", b"content-type",
+    b"cookie", b"expect", b"host", b"proxy-authorization", b"set-cookie", b"te", b"trailer", b"transfer-encoding",
+    b"upgrade",
+})  # fmt: skip
+_ALONE = frozenset({b"content-length", b"content-type", b"expect", b"host", b"transfer-encoding"})
+# A chunked body is parsed in slices; bytes that bring neither content nor the end of a chunk-size line are extensions.
+_SLICE = 4096
+_LONGEST_CHUNK_LINE = 8192
+_METHOD = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]+( |$)")
+_LONGEST_METHOD = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes of what a client may send before its body; the status that answers more stands beside each."""
+
+    target: int = 8192  # 414
+    field: int = 8192  # 431
+    fields: int = 65536  # 431
+    count: int = 100  # 431
+    trailers: int = 8192  # 431
+    trailer_count: int = 16  # 431
+    decode_2f: bool = False
+
+
+class RequestHead:
+    """One request head. `fields` are (lower-case name, value without surrounding blanks), in the order of arrival."""
+
+    __slots__ = (
+        "authority", "content_length", "expects_continue", "fields", "keep_alive", "method", "target", "version",
+    )  # fmt: skip
+
+    def __init__(self, method: str, target: Target, version: str, fields: list[tuple[bytes, bytes]]) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        """ "1.0" or "1.1"."""
+        self.fields = fields
+        self.authority = ""
+        self.content_length: int | None = 0
+        """Bytes of the body; None: chunked."""
+        self.keep_alive = True
+        self.expects_continue = False
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method} {self.target.uri!r} HTTP/{self.version}>"
+
+
+class RequestParser:
+    """The request side of one HTTP/1 connection."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._events: deque[RequestHead | bytes] = deque()
+        self._error: RemoteProtocolError | None = None
+        self._is_chunked = False
+        self._opaque = 0
+        """Bytes of a body that llhttp handed back, because its request asked for an upgrade that is not made."""
+        self._begin_head()
+
+    def __repr__(self) -> str:
+        return f"<RequestParser {'in a head' if self._in_head else 'in a body'}, {len(self._events)} events>"
+
+    def _begin_head(self) -> None:
+        self._url = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._size = 0
+        self._trailers = 0
+        self._line = b""
+        self._stalled = 0
+        self._in_head = True
+
+    @property
+    def is_idle(self) -> bool:
+        """True between messages: nothing of the next request has come."""
+        return self._in_head and self._size == 0 and not self._events
+
+    def next_event(self) -> RequestHead | bytes | None:
+        """The next event, or None when more bytes are needed. Raises `RemoteProtocolError`."""
+        if self._events:
+            return self._events.popleft()
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def feed(self, data: bytes) -> None:
+        """Takes `data`, not empty, as it came from the client."""
+        at = 0
+        try:
+            while at < len(data) and self._error is None:
+                at = self._feed_some(data, at)
+        except httptools.HttpParserError as error:
+            self._error = self._error or self._name(error)
+
+    def _feed_some(self, data: bytes, at: int) -> int:
+        """Takes a head, a slice of a chunked body, or what there is, from `at`; returns where to go on."""
+        if self._opaque:
+            return self._take_opaque(data, at)
+        end = len(data)
+        if self._in_head:
+            found = data.find(b"\r\n\r\n", at)
+            if found >= 0:
+                end = found + 4
+            if self._size < _LONGEST_METHOD:
+                self._line += data[at : at + _LONGEST_METHOD]
+            self._size += end - at
+        elif self._is_chunked:
+            end = min(end, at + _SLICE)
+        before = len(self._events), self._trailers
+        try:
+            self._parser.feed_data(data if end - at == len(data) else data[at:end])
+        except httptools.HttpParserUpgrade as upgrade:
+            # No upgrade is made (RFC 9110 section 7.8: a server may ignore the field): go on behind the head.
+            end = at + int(upgrade.args[0])
+        if self._in_head:
+            self._check_head_size()
+        elif self._is_chunked:
+            self._stalled = self._stalled + end - at if (len(self._events), self._trailers) == before else 0
+            if self._stalled > _LONGEST_CHUNK_LINE:
+                raise self._fail(BadRequest("a chunk extension is too long"))
+        return end
+
+    def _check_head_size(self) -> None:
+        limits = self._limits
+        if len(self._url) > limits.target:
+            raise self._fail(TargetTooLong(f"the request target is longer than {limits.target} bytes"))
+        if self._size > limits.fields + limits.target:
+            raise self._fail(FieldsTooLarge(f"the fields are larger than {limits.fields} bytes"))
+
+    def _take_opaque(self, data: bytes, at: int) -> int:
+        piece = data[at : at + self._opaque]
+        self._opaque -= len(piece)
+        self._events.append(piece)
+        if not self._opaque:
+            self._end()
+        return at + len(piece)
+
+    def _fail(self, error: RemoteProtocolError) -> httptools.HttpParserError:
+        self._error = error
+        return httptools.HttpParserError(str(error))
+
+    def _name(self, error: httptools.HttpParserError) -> RemoteProtocolError:
+        if isinstance(error, httptools.HttpParserCallbackError) and isinstance(error.__context__, RemoteProtocolError):
+            return error.__context__
+        if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(self._line):
+            return NotImplementedByUs("the method is not known")
+        if len(self._url) > self._limits.target:
+            return TargetTooLong(f"the request target is longer than {self._limits.target} bytes")
+        return BadRequest(f"not HTTP: {str(error) or 'bad bytes'}")
+
+    # llhttp calls these.
+
+    def on_url(self, piece: bytes) -> None:
+        self._url += piece
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        size = len(name) + len(value)
+        limits = self._limits
+        if size > limits.field:
+            raise FieldsTooLarge(f"the field {name[:40]!r} is larger than {limits.field} bytes")
+        if not self._in_head:
+            self._on_trailer(name, size)
+        elif len(self._fields) >= limits.count:
+            raise FieldsTooLarge(f"more than {limits.count} fields")
+        else:
+            self._fields.append((name.lower(), value.strip(b" \t")))
+
+    def _on_trailer(self, name: bytes, size: int) -> None:
+        self._trailers += 1
+        self._size += size
+        if name.lower() in _NO_TRAILERS:
+            raise BadRequest(f"the field {name!r} has no place in trailers")
+        if self._trailers > self._limits.trailer_count or self._size > self._limits.trailers:
+            raise FieldsTooLarge("the trailers are too large")
+
+    def on_headers_complete(self) -> None:
+        limits, url = self._limits, self._url
+        if len(url) > limits.target:
+            raise TargetTooLong(f"the request target is longer than {limits.target} bytes")
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise VersionNotSupported(f"HTTP/{version} is not spoken here")
+        method = self._parser.get_method().decode("ascii")
+        if method in ("CONNECT", "TRACE"):
+            raise NotImplementedByUs(f"{method} is not served")
+        if self._line and not self._line.lstrip(b"\r\n").startswith(method.encode() + b" " + url[:1]):
+            raise BadRequest("the request line needs one space behind the method")
+        target = parse_target(url, decode_2f=limits.decode_2f)
+        if target.path == "*" and method != "OPTIONS":
+            raise BadRequest("the target * belongs to OPTIONS alone")
+        head = RequestHead(method, target, version, self._fields)
+        head.keep_alive = self._parser.should_keep_alive()
+        self._read_fields(head)
+        self._in_head = False
+        self._size = 0
+        self._is_chunked = head.content_length is None
+        if head.content_length != 0 and self._parser.should_upgrade():
+            self._hand_back(head)
+        self._events.append(head)
+
+    def _hand_back(self, head: RequestHead) -> None:
+        """llhttp takes what follows the head of an upgrade for another protocol; the length still frames it."""
+        if head.content_length is None:
+            raise BadRequest("a chunked body with Upgrade")
+        self._opaque = head.content_length
+
+    def _read_fields(self, head: RequestHead) -> None:
+        """What the fields say of the message itself; those that must stand alone are refused twice."""
+        seen: dict[bytes, bytes] = {}
+        total = 0
+        for name, value in head.fields:
+            total += len(name) + len(value)
+            if name in _ALONE:
+                if name in seen:
+                    raise BadRequest(f"two fields {name.decode()}")
+                seen[name] = value
+        if total > self._limits.fields:
+            raise FieldsTooLarge(f"the fields are larger than {self._limits.fields} bytes")
+        _read_host(head, seen.get(b"host"))
+        if len(seen) > 1 or (seen and b"host" not in seen):
+            _read_framing(head, seen)
+
+    def on_body(self, piece: bytes) -> None:
+        self._events.append(piece)
+
+    def on_chunk_header(self) -> None:
+        """Asked for by name so that llhttp tells of chunks; nothing is to be done."""
+
+    def on_message_complete(self) -> None:
+        if not self._opaque:
+            self._end()
+
+    def _end(self) -> None:
+        self._events.append(END)
+        self._is_chunked = False
+        self._begin_head()
+
+
+def _read_host(head: RequestHead, host: bytes | None) -> None:
+    """RFC 9112 section 3.2: HTTP/1.1 needs one Host; an absolute-form target wins over it."""
+    if host is None:
+        if head.version == "1.1":
+            raise BadRequest("HTTP/1.1 without a Host field")
+    else:
+        head.authority = check_authority(host)
+    if head.target.authority is not None:
+        head.authority = check_authority(head.target.authority)
+        head.fields = [field for field in head.fields if field[0] != b"host"]
+        head.fields.append((b"host", head.target.authority))
+
+
+def _read_framing(head: RequestHead, seen: dict[bytes, bytes]) -> None:
+    """RFC 9112 section 6.3, over what llhttp has checked already."""
+    coding = seen.get(b"transfer-encoding")
+    length = seen.get(b"content-length")
+    if coding is not None:
+        if head.version == "1.0" or length is not None:
+            raise BadRequest("Transfer-Encoding in HTTP/1.0 or beside Content-Length")
+        if coding.lower() != b"chunked":
+            raise NotImplementedByUs(f"the transfer coding {coding[:40]!r} is not known")
+        head.content_length = None
+    elif length is not None:
+        if not length.isdigit() or len(length) > 18:
+            raise BadRequest(f"Content-Length is no length: {length[:40]!r}")
+        head.content_length = int(length)
+    expect = seen.get(b"expect")
+    if expect is not None and head.version == "1.1":
+        if expect.lower() != b"100-continue":
+            raise ExpectationFailed(f"the expectation {expect[:40]!r} is not known")
+        head.expects_continue = head.content_length != 0
