@@ -1,0 +1,29 @@
+"""`gfastcgi -V`: what this installation can do, in the layout of `lighttpd -V`."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from gfastcgi.balance import POLICIES
+from gfastcgi.net import beneath
+
+__all__ = ["features"]
+
+
+def features() -> str:
+    """Sections of lines that start with a tab and `+` (has it) or `-` (has it not)."""
+    sections: list[tuple[str, dict[str, bool]]] = [
+        ("Runtime", {
+            f"{platform.python_implementation()} {platform.python_version()}": True,
+            **{f"{name} {metadata.version(name)}": True for name in ("gevent", "httptools", "WebOb")},
+        }),
+        ("FastCGI roles", {"responder": True, "authorizer": True, "filter": False}),
+        ("Balancing", dict.fromkeys(POLICIES, True)),
+        ("HTTP", {"HTTP/1.0": True, "HTTP/1.1": True, "HTTP/2": False, "TLS": False, "upgrade (websocket)": False}),
+        ("Files", {"openat2 (RESOLVE_BENEATH)": beneath.has_openat2(), "sendfile": True, "X-Sendfile": True}),
+    ]  # fmt: skip
+    return "".join(
+        f"\n{title}:\n\n" + "".join(f"\t{'+' if has else '-'} {name}\n" for name, has in rows.items())
+        for title, rows in sections
+    )
