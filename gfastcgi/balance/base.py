@@ -1,0 +1,54 @@
+"""What a balance is: one method that picks one of several candidates for a request.
+
+Contract: the candidates are available ones, in the order of the configuration, and never none; a policy keeps what
+state it likes, but does no I/O and reads no clock. Chance comes from the `random.Random` that it was made with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+__all__ = ["C", "Candidate", "Policy", "RequestKey"]
+
+
+class Candidate(Protocol):
+    """What a policy sees of a host."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the candidates, and the same in every process and on every gateway."""
+
+    @property
+    def load(self) -> int:
+        """Requests that the host works on now."""
+
+    @property
+    def weight(self) -> int:
+        """Its share relative to the others' (`"weight"`), at least 1; it does not change."""
+
+
+class RequestKey(Protocol):
+    """What a policy sees of a request."""
+
+    @property
+    def authority(self) -> str:
+        """`host[:port]` in lower case, "" if the request named none."""
+
+    @property
+    def path(self) -> str:
+        """The normalised path."""
+
+    @property
+    def remote_addr(self) -> str:
+        """The client's address."""
+
+
+C = TypeVar("C", bound=Candidate)
+
+
+class Policy(Protocol):
+    """A balance, as `fastcgi.balance` names it."""
+
+    def select(self, candidates: Sequence[C], request: RequestKey) -> C:
+        """One of `candidates` (at least one), for `request`."""

@@ -1,0 +1,197 @@
+"""Every balance: the conformance that holds for all of them, then what each one promises."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+
+from gfastcgi.balance import POLICIES, Hash, LeastConnection, RoundRobin, Sticky
+
+
+@dataclass
+class Host:
+    name: str
+    weight: int = 1
+    load: int = 0
+
+
+@dataclass
+class Key:
+    authority: str = "example.org"
+    path: str = "/index.php"
+    remote_addr: str = "192.0.2.1"
+
+
+def make_hosts(*weights: int) -> list[Host]:
+    return [Host(f"10.0.0.{number}:9000", weight) for number, weight in enumerate(weights)]
+
+
+@pytest.fixture(params=sorted(POLICIES))
+def policy(request):
+    return POLICIES[request.param](random.Random(4))
+
+
+# Conformance
+
+
+def test_the_names_are_lighttpds():
+    assert set(POLICIES) == {"fair", "least-connection", "round-robin", "hash", "sticky"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 1000])
+def test_picks_one_of_the_candidates(policy, count):
+    hosts = make_hosts(*[1] * count)
+    for number in range(5):
+        chosen = policy.select(hosts, Key(path=f"/{number}"))
+        assert any(chosen is host for host in hosts)
+
+
+def test_takes_any_sequence_and_leaves_it_alone(policy):
+    hosts = make_hosts(1, 2, 3)
+    assert policy.select(tuple(hosts), Key()) in hosts
+    before = list(hosts)
+    policy.select(hosts, Key())
+    assert hosts == before
+    assert [host.load for host in hosts] == [0, 0, 0]
+
+
+def test_never_picks_a_host_that_is_gone(policy):
+    hosts = make_hosts(1, 1, 1, 1)
+    rng = random.Random(1)
+    for number in range(500):
+        up = rng.sample(hosts, rng.randint(1, 4))
+        assert policy.select(up, Key(path=f"/{number}", remote_addr=str(number))) in up
+
+
+def test_every_host_gets_work(policy):
+    hosts = make_hosts(1, 1, 1)
+    chosen = {policy.select(hosts, Key(path=f"/{n}", remote_addr=str(n))).name for n in range(200)}
+    assert len(chosen) == 3
+
+
+def test_bytes_that_are_no_utf8_are_a_key_too(policy):
+    hosts = make_hosts(1, 1)
+    assert policy.select(hosts, Key(authority="\udcff", path="/\udc80", remote_addr="\udc80")) in hosts
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1), (1, 2, 3), (5, 1, 1, 3), (1, 1, 1, 1, 1)])
+def test_shares_follow_weights(policy, weights):
+    hosts = make_hosts(*weights)
+    total = 6_000
+    shares = Counter(policy.select(hosts, Key(path=f"/{n}", remote_addr=str(n))).name for n in range(total))
+    for host in hosts:
+        assert shares[host.name] == pytest.approx(total * host.weight / sum(weights), rel=0.15)
+
+
+# least-connection
+
+
+def test_least_connection_keeps_loads_within_one():
+    policy, hosts, rng = LeastConnection(random.Random(1)), make_hosts(1, 1, 1, 1, 1), random.Random(2)
+    for _ in range(1000):
+        policy.select(hosts, Key()).load += 1
+        assert max(host.load for host in hosts) - min(host.load for host in hosts) <= 1
+        if rng.random() < 0.4:
+            max(hosts, key=lambda host: host.load).load -= 1
+
+
+def test_least_connection_reads_load_relative_to_weight():
+    policy, hosts = LeastConnection(random.Random(1)), make_hosts(1, 4)
+    hosts[0].load, hosts[1].load = 1, 3
+    assert policy.select(hosts, Key()) is hosts[1]
+    hosts[1].load = 5
+    assert policy.select(hosts, Key()) is hosts[0]
+
+
+# round-robin
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_round_robin_is_exact(count):
+    policy, hosts = RoundRobin(random.Random(1)), make_hosts(*[1] * count)
+    served: Counter[str] = Counter()
+    for _ in range(count * 20 + 1):
+        served[policy.select(hosts, Key()).name] += 1
+        assert max(served.values()) - min(served[host.name] for host in hosts) <= 1
+
+
+def test_round_robin_spreads_the_turns_of_a_heavy_host():
+    policy, hosts = RoundRobin(random.Random(1)), make_hosts(5, 1, 1)
+    turns = [policy.select(hosts, Key()).name for _ in range(70)]
+    assert Counter(turns) == {"10.0.0.0:9000": 50, "10.0.0.1:9000": 10, "10.0.0.2:9000": 10}
+    assert not any(turns[n : n + 6] == [hosts[0].name] * 6 for n in range(70))
+
+
+@pytest.mark.parametrize("up", [1, 2, 4])
+def test_round_robin_shares_evenly_among_those_that_are_up(up):
+    policy, hosts = RoundRobin(random.Random(1)), make_hosts(*[1] * 5)
+    for _ in range(3):
+        policy.select(hosts, Key())
+    served = Counter(policy.select(hosts[:up], Key()).name for _ in range(up * 10))
+    assert all(abs(served[host.name] - 10) <= 1 for host in hosts[:up])
+
+
+def test_round_robin_owes_nothing_to_a_host_that_comes_back():
+    policy, hosts = RoundRobin(random.Random(1)), make_hosts(1, 1, 1)
+    for _ in range(50):  # away for long, and many times
+        policy.select(hosts[1:], Key())
+        policy.select(hosts, Key())
+    served = Counter(policy.select(hosts, Key()).name for _ in range(30))
+    assert all(abs(served[host.name] - 10) <= 1 for host in hosts)
+
+
+def test_round_robin_gateways_do_not_all_begin_with_the_first_host():
+    hosts = make_hosts(1, 1, 1)
+    assert len({RoundRobin(random.Random(seed)).select(hosts, Key()).name for seed in range(30)}) == 3
+
+
+# hash and sticky
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1), (1, 1, 1, 1, 1), (3, 1, 2)])
+def test_hash_is_even_over_100_000_keys(weights):
+    policy, hosts, total = Hash(random.Random(1)), make_hosts(*weights), 100_000
+    shares = Counter(policy.select(hosts, Key(path=f"/{number}")).name for number in range(total))
+    for host in hosts:
+        assert shares[host.name] == pytest.approx(total * host.weight / sum(weights), rel=0.03)
+
+
+@pytest.mark.parametrize("kind", [Hash, Sticky])
+def test_taking_a_host_away_moves_only_its_keys(kind):
+    policy, hosts = kind(random.Random(1)), make_hosts(1, 1, 3, 1, 1)
+    keys = [Key(path=f"/{number}", remote_addr=str(number)) for number in range(2000)]
+    before = [policy.select(hosts, key) for key in keys]
+    for gone in hosts:
+        rest = [host for host in hosts if host is not gone]
+        after = [policy.select(rest, key) for key in keys]
+        assert all(new is old for old, new in zip(before, after, strict=True) if old is not gone)
+    assert [policy.select(hosts[::-1], key) for key in keys] == before
+
+
+def test_hash_reads_authority_and_path_and_sticky_the_client():
+    hosts = make_hosts(*[1] * 50)
+    hashing, sticky = Hash(random.Random(1)), Sticky(random.Random(1))
+    assert hashing.select(hosts, Key()) is hashing.select(hosts, Key(remote_addr="other"))
+    assert sticky.select(hosts, Key()) is sticky.select(hosts, Key(authority="other", path="/other"))
+    assert hashing.select(hosts, Key()) is not hashing.select(hosts, Key(path="/other"))
+    assert hashing.select(hosts, Key()) is not hashing.select(hosts, Key(authority="other"))
+    assert sticky.select(hosts, Key()) is not sticky.select(hosts, Key(remote_addr="other"))
+
+
+def test_hash_is_the_same_in_every_process():
+    script = (
+        "import random, types; from gfastcgi.balance import Hash\n"
+        "hosts = [types.SimpleNamespace(name=f'h{n}', weight=1, load=0) for n in range(7)]\n"
+        "key = lambda n: types.SimpleNamespace(authority='a', path=f'/{n}', remote_addr='')\n"
+        "policy = Hash(random.Random())\n"
+        "print([policy.select(hosts, key(n)).name for n in range(50)])\n"
+    )
+    command = [sys.executable, "-c", script]
+    runs = {subprocess.check_output(command, env={"PYTHONHASHSEED": seed}) for seed in ("1", "2")}
+    assert len(runs) == 1
+    assert b"h3" in runs.pop()
