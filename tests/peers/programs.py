@@ -1,0 +1,99 @@
+"""The peers that the tests start: PHP, Perl, C programs, fcgiwrap, spawn-fcgi, lighttpd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from peers.processes import free_port
+from peers.waiting import wait_until
+
+if TYPE_CHECKING:
+    from peers.processes import Processes
+
+# What a peer is called -> (its file or files, the Debian package that brings it).
+PEERS = {
+    "php-cgi": ("/usr/bin/php-cgi", "php-cgi"),
+    "php-fpm": ("/usr/sbin/php-fpm[0-9]*", "php-fpm"),
+    "gcc": ("/usr/bin/gcc", "gcc libc6-dev"),
+    "libfcgi": ("/usr/include/fcgi_stdio.h", "libfcgi-dev"),
+    "perl-fcgi": ("/usr/lib/*/perl5/*/FCGI.pm", "libfcgi-perl"),
+    "fcgiwrap": ("/usr/sbin/fcgiwrap", "fcgiwrap"),
+    "spawn-fcgi": ("/usr/bin/spawn-fcgi", "spawn-fcgi"),
+    "lighttpd": ("/usr/sbin/lighttpd", "lighttpd"),
+    "dokuwiki": ("/usr/share/dokuwiki/doku.php", "dokuwiki"),
+}
+
+
+def find_peer(name: str) -> str:
+    """The file of a peer. Where it is missing the test is skipped, in CI (`CI` is set) it fails."""
+    pattern, package = PEERS[name]
+    program = shutil.which(Path(pattern).name) if "/bin/" in pattern or "/sbin/" in pattern else None
+    found = [program] if program else sorted(glob(pattern))
+    if found:
+        return found[-1]
+    message = f"{name} is not installed: apt-get install {package}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def compile_c(source: str, output: Path, *libraries: str) -> Path:
+    """Compiles a C program against libfcgi."""
+    find_peer("libfcgi")
+    command = [find_peer("gcc"), "-O1", "-x", "c", "-", "-I/usr/include/fastcgi", "-o", str(output)]
+    subprocess.run([*command, *(f"-l{name}" for name in libraries)], input=source.encode(), check=True)
+    return output
+
+
+def start_php_fpm(
+    processes: Processes, folder: Path, *, tcp: bool = False, workers: int = 4, ini: dict[str, str] | None = None
+) -> str | tuple[str, int]:
+    """Starts php-fpm; returns where it listens. As root its workers are root too, since the folders are private."""
+    program = find_peer("php-fpm")
+    folder.mkdir(parents=True, exist_ok=True)
+    address: str | tuple[str, int] = ("127.0.0.1", free_port()) if tcp else str(folder / "php.sock")
+    listen = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+    as_root = ["user = root", "group = root"] if os.getuid() == 0 else []
+    lines = [
+        "[global]", f"error_log = {folder}/php-fpm.log", "daemonize = no",
+        "[www]", f"listen = {listen}", *as_root,
+        "pm = static", f"pm.max_children = {workers}",
+        "catch_workers_output = yes", "security.limit_extensions = .php .php3 .phtml",
+        f"php_admin_value[session.save_path] = {folder}", f"php_admin_value[upload_tmp_dir] = {folder}",
+        *(f"php_admin_value[{name}] = {value}" for name, value in (ini or {}).items()),
+    ]  # fmt: skip
+    config = folder / "php-fpm.conf"
+    config.write_text("\n".join(lines) + "\n")
+    allow_root = ["--allow-to-run-as-root"] if as_root else []
+    processes.start([program, "--nodaemonize", *allow_root, "--fpm-config", str(config)], until=address,
+                    stderr=subprocess.DEVNULL)  # fmt: skip
+    return address
+
+
+def start_lighttpd(processes: Processes, folder: Path, config: str, modules: str) -> int:
+    """Starts lighttpd with `config` and returns its port."""
+    program = find_peer("lighttpd")
+    port = free_port()
+    path = folder / "lighttpd.conf"
+    names = ", ".join(f'"{name}"' for name in modules.split())
+    path.write_text(
+        f'server.modules = ( {names} )\nserver.port = {port}\nserver.bind = "127.0.0.1"\n'
+        f'server.errorlog = "{folder}/lighttpd.log"\n{config}'
+    )
+    processes.start([program, "-D", "-f", str(path)], until=("127.0.0.1", port))
+    return port
+
+
+def spawn_fcgi(folder: Path, program: str, *, env: dict[str, str] | None = None) -> tuple[str, int]:
+    """Starts a program by spawn-fcgi: (its socket, its pid)."""
+    path, pid_file = str(folder / "spawned.sock"), folder / "spawned.pid"
+    command = [find_peer("spawn-fcgi"), "-s", path, "-P", str(pid_file), "--", *program.split()]
+    subprocess.run(command, check=True, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL)
+    return path, int(wait_until(pid_file.read_text, "spawn-fcgi's pid file"))

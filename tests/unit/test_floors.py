@@ -1,0 +1,110 @@
+"""The architecture as a test: which room may import which, and how long a file may be (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "gfastcgi"
+CEILING = 500
+DOCSTRING_CEILING = 12
+
+WORDS, WIRES, CHOICES, GROUND, DRIVERS, STORY, DOORS = range(7)
+
+# A room is a folder or a module, the longest that fits. Imports go down or stay in the room.
+FLOORS = {
+    "": DOORS, "__main__": DOORS, "cli": DOORS, "assemble": DOORS, "plugins": DOORS,
+    "gateway": STORY, "files": STORY, "auth.chain": STORY, "auth.fastcgi": STORY,
+    "client": DRIVERS, "server": DRIVERS, "supervise": DRIVERS, "status": DRIVERS,
+    "net": GROUND, "log": GROUND,
+    "routing": CHOICES, "balance": CHOICES, "backend": CHOICES, "auth": CHOICES, "sites": CHOICES, "rewrite": CHOICES,
+    "request": CHOICES,
+    "fcgi": WIRES, "http": WIRES, "cgi": WIRES,
+    "errors": WORDS, "config": WORDS, "_version": WORDS,
+    "lighttpd": WORDS,
+}  # fmt: skip
+
+IMPURE = {"gevent", "greenlet", "socket", "select", "selectors", "subprocess", "time", "random", "threading", "asyncio"}
+FORBIDDEN = {
+    WIRES: {*IMPURE, "webob", "logging", "os", "gfastcgi.config"},
+    CHOICES: {*IMPURE - {"random"}, "logging", "os"},  # a choice is handed its random.Random
+    WORDS: IMPURE,
+}  # fmt: skip
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """`fcgi.records` for gfastcgi/fcgi/records.py; a package has its folder's name, gfastcgi itself ""."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def room_of(name: str) -> str:
+    parts = name.split(".")
+    rooms = [".".join(parts[:size]) for size in range(len(parts), 0, -1)]
+    room = next((room for room in rooms if room in FLOORS), None)
+    assert room is not None, f"gfastcgi.{name} stands on no floor: give its room one"
+    return room
+
+
+def imports_of(path: Path) -> set[str]:
+    """The absolute names that a module imports, those for type checking too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name}:{node.lineno}: relative import"
+            module = str(node.module)
+            inside = PACKAGE.joinpath(*module.split(".")[1:]) if module.split(".")[0] == "gfastcgi" else None
+            found |= {
+                f"{module}.{alias.name}"
+                if inside and ((inside / alias.name).is_dir() or (inside / f"{alias.name}.py").exists())
+                else module
+                for alias in node.names
+            }
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_down(path: Path) -> None:
+    name = name_of(path)
+    room = room_of(name)
+    floor = FLOORS[room]
+    for imported in sorted(imports_of(path)):
+        if imported.split(".")[0] != "gfastcgi":
+            continue
+        other = room_of(imported.removeprefix("gfastcgi").lstrip("."))
+        if other == "lighttpd" != room:
+            assert floor == DOORS, f"{name} imports the config language; only the doors may"
+        elif other != room:
+            same_door = floor == FLOORS[other] == DOORS
+            assert FLOORS[other] < floor or same_door, f"floor {floor} imports {imported} of floor {FLOORS[other]}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_lower_floors_are_pure(path: Path) -> None:
+    forbidden = FORBIDDEN.get(FLOORS[room_of(name_of(path))], set())
+    bad = {name for name in imports_of(path) if name in forbidden or name.split(".")[0] in forbidden}
+    assert not bad, f"{name_of(path)} imports {', '.join(sorted(bad))}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_length_and_docstring(path: Path) -> None:
+    source = path.read_text()
+    lines = source.count("\n")
+    if path.name == "__init__.py" and not source.strip():
+        return
+    assert lines <= CEILING, f"{lines} lines: split it by noun"
+    docstring = ast.get_docstring(ast.parse(source))
+    assert docstring, "a module opens with its contract"
+    # errors.py draws its whole tree there.
+    assert docstring.count("\n") < DOCSTRING_CEILING or path.name == "errors.py", "a contract of this length is a page"
+
+
+def test_no_monkey_patching_in_the_library() -> None:
+    patching = {name_of(path) for path in MODULES if "patch_all" in path.read_text()}
+    assert patching <= {"__main__", "cli.serve", "cli"}, patching
