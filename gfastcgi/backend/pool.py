@@ -1,0 +1,280 @@
+"""The pool: which request gets which connection to which proc. It decides; who calls it connects, closes and waits.
+
+Contract: a load never exceeds its proc's capacity, and neither does load plus kept connections. A slot that gets free
+goes to the first waiter that may use it; a waiter that nothing can serve any more is failed. Connections that are no
+longer wanted are returned to be closed. `grant` and `fail` of a waiter must not call the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from gfastcgi.backend import debug
+from gfastcgi.backend.backend import Host, Proc
+from gfastcgi.backend.lease import Lease, Waiter
+from gfastcgi.backend.states import Event, State, next_state
+from gfastcgi.balance.base import Policy, RequestKey
+from gfastcgi.errors import LocalProtocolError, NoBackendAvailable
+
+__all__ = ["Lease", "Pool", "Waiter"]
+
+_RUNNING = State.RUNNING
+
+
+class Pool:
+    """The hosts of one extension. `clock` gives seconds (monotonic); `log` gets the lines of `fastcgi.debug`."""
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        policy: Policy,
+        *,
+        clock: Callable[[], float],
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.hosts = list(hosts)
+        self._policy = policy
+        self._clock = clock
+        self._log = log
+        self._only_host = self.hosts[0] if len(self.hosts) == 1 else None
+        self._candidates: list[Host] | None = None
+        """Hosts with a free slot; None: to be found again."""
+        self._resting: dict[Proc, None] = {}
+        self._waiters: dict[Waiter, None] = {}
+        self._leases = 0
+
+    def __repr__(self) -> str:
+        load = sum(host.load for host in self.hosts)
+        return f"<Pool of {len(self.hosts)} hosts, load {load}, {len(self._waiters)} waiting>"
+
+    # Requests
+
+    def acquire(self, request: RequestKey, tried: Collection[Proc] = ()) -> Lease | None:
+        """A lease on the proc that the balance and the loads choose, none of `tried`; None: all are busy, `enqueue`.
+
+        Raises `NoBackendAvailable` if none is running; its message names what is down and when it is tried again.
+        """
+        if self._resting:
+            self.tick()
+        lease = self._lease_for(request, tried)
+        if lease is None and not self._is_served(tried):
+            raise self._unavailable(tried)
+        return lease
+
+    def enqueue(self, waiter: Waiter) -> None:
+        """Puts `waiter` at the end of the queue; it is granted a lease, or failed, perhaps before this returns."""
+        self._waiters[waiter] = None
+        self._serve()
+        self._fail_stranded()
+
+    def leave(self, waiter: Waiter) -> None:
+        """Takes `waiter` out of the queue, if it is still in it."""
+        self._waiters.pop(waiter, None)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiters)
+
+    def release(self, lease: Lease, *, keep: Any | None = None) -> Sequence[Any]:
+        """Ends `lease`. `keep` is its connection, whole and idle, if it can be used again.
+
+        Returns the connections to close. Raises `LocalProtocolError` if it was released before.
+        """
+        if not lease.is_open:
+            raise LocalProtocolError(f"{lease!r} is released again")
+        lease.is_open = False
+        host, proc = lease.host, lease.proc
+        if proc.load == proc.capacity:
+            self._candidates = None
+        proc.load -= 1
+        host.load -= 1
+        if self._log is not None:
+            self._log(debug.format_release(lease.number, proc))
+            self._log_table()
+        surplus: Sequence[Any] = ()
+        if keep is not None:
+            proc.has_served = True
+            if proc.capacity is not None and proc.keep_alive and proc.state is _RUNNING:
+                proc.idle.append(keep)
+            else:
+                surplus = (keep,)
+        if self._waiters and proc.state is _RUNNING:
+            self._hand_over(host, proc)
+        return surplus
+
+    # What becomes of a lease's proc
+
+    def connected(self, lease: Lease) -> None:
+        """A new connection was made."""
+        lease.proc.connected += 1
+
+    def failed(self, lease: Lease, cause: str = "connect_failed") -> Sequence[Any]:
+        """The proc could not be reached: it rests for `"disable-time"`. Returns the connections to close."""
+        lease.proc.disabled += 1
+        return self._rest(lease, Event.FAILED, cause)
+
+    def overloaded(self, lease: Lease) -> Sequence[Any]:
+        """The proc said OVERLOADED: it rests for `"disable-time"`. Returns the connections to close."""
+        lease.proc.overloaded += 1
+        return self._rest(lease, Event.OVERLOADED, "overloaded")
+
+    def tick(self) -> float | None:
+        """Brings back the procs that have rested, and serves waiters with them.
+
+        Returns when to call again (by the clock; None: no proc rests). Who waits calls it then; `acquire` does as well.
+        """
+        if not self._resting:
+            return None
+        now = self._clock()
+        rested = [proc for proc in self._resting if proc.disabled_until <= now]
+        for proc in rested:
+            del self._resting[proc]
+            self._move(proc, Event.RESTED)
+        if rested:
+            self._serve()
+        return min((proc.disabled_until for proc in self._resting), default=None)
+
+    # What the supervisor tells
+
+    def started(self, proc: Proc, *, pid: int, is_local: bool, capacity: int | None) -> None:
+        """`proc` accepts connections: its process (`pid`) runs, or somebody else serves its address (pid 0)."""
+        proc.pid, proc.is_local, proc.capacity = pid, is_local, capacity
+        proc.has_served = False
+        self._move(proc, Event.STARTED)
+        self._serve()
+
+    def exited(self, proc: Proc, cause: str, until: float) -> Sequence[Any]:
+        """The process ended or could not be started, and is started again at `until`. Returns what to close."""
+        proc.died += 1
+        return self._end(proc, Event.EXITED, cause, until)
+
+    def stopped(self, proc: Proc) -> Sequence[Any]:
+        """The process was stopped by us. Returns the connections to close."""
+        return self._end(proc, Event.STOPPED, "stopped", float("inf"))
+
+    def drain(self) -> list[Any]:
+        """Gives up all kept connections; returns them to be closed."""
+        return [connection for host in self.hosts for proc in host.procs for connection in _take_idle(proc)]
+
+    # Choosing
+
+    def _lease_for(self, request: RequestKey, tried: Collection[Proc]) -> Lease | None:
+        host = self._only_host or self._select(request, tried)
+        if host is None:
+            return None
+        proc = _free_proc(host, tried)
+        return None if proc is None else self._take(host, proc)
+
+    def _select(self, request: RequestKey, tried: Collection[Proc]) -> Host | None:
+        candidates = self._candidates
+        if tried:
+            candidates = [host for host in self.hosts if _free_proc(host, tried) is not None]
+        elif candidates is None:
+            candidates = self._candidates = [host for host in self.hosts if _free_proc(host, ()) is not None]
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        return self._policy.select(candidates, request)
+
+    def _take(self, host: Host, proc: Proc) -> Lease:
+        proc.load += 1
+        host.load += 1
+        if proc.load == proc.capacity:
+            self._candidates = None
+        self._leases += 1
+        lease = Lease(host, proc, proc.idle.pop() if proc.idle else None, self._leases)
+        if self._log is not None:
+            self._log_table()
+            self._log(debug.format_got(lease.number, proc))
+        return lease
+
+    def _log_table(self) -> None:
+        if self._log is not None:
+            for line in debug.format_table(self.hosts):
+                self._log(line)
+
+    # Waiters
+
+    def _hand_over(self, host: Host, proc: Proc) -> None:
+        for waiter in self._waiters:
+            if proc not in waiter.tried:
+                del self._waiters[waiter]
+                waiter.grant(self._take(host, proc))
+                return
+
+    def _serve(self) -> None:
+        for waiter in list(self._waiters):
+            lease = self._lease_for(waiter.request, waiter.tried)
+            if lease is not None:
+                del self._waiters[waiter]
+                waiter.grant(lease)
+
+    def _fail_stranded(self) -> None:
+        for waiter in [waiter for waiter in self._waiters if not self._is_served(waiter.tried)]:
+            del self._waiters[waiter]
+            waiter.fail(self._unavailable(waiter.tried))
+
+    def _is_served(self, tried: Collection[Proc]) -> bool:
+        return any(proc.state is _RUNNING and proc not in tried for host in self.hosts for proc in host.procs)
+
+    # States
+
+    def _move(self, proc: Proc, event: Event) -> None:
+        proc.state = next_state(proc.state, event)
+        if proc.state is _RUNNING:
+            proc.cause = ""
+        self._candidates = None
+
+    def _rest(self, lease: Lease, event: Event, cause: str) -> Sequence[Any]:
+        proc = lease.proc
+        self._move(proc, event)
+        if proc.state not in (State.OVERLOADED, State.DISABLED):
+            return ()
+        proc.cause = cause
+        proc.disabled_until = self._clock() + lease.host.config.disable_time
+        self._resting[proc] = None
+        idle = _take_idle(proc)
+        self.tick()
+        self._fail_stranded()
+        return idle
+
+    def _end(self, proc: Proc, event: Event, cause: str, until: float) -> Sequence[Any]:
+        self._resting.pop(proc, None)
+        self._move(proc, event)
+        proc.pid, proc.cause, proc.disabled_until = 0, cause, until
+        idle = _take_idle(proc)
+        self._fail_stranded()
+        return idle
+
+    def _unavailable(self, tried: Collection[Proc]) -> NoBackendAvailable:
+        now = self._clock()
+        procs = [proc for host in self.hosts for proc in host.procs]
+        reasons = ", ".join(_describe(proc, now, is_tried=proc in tried) for proc in procs)
+        is_overloaded = any(proc.state is State.OVERLOADED for proc in procs)
+        cause = "overloaded" if is_overloaded else "no_backend"
+        return NoBackendAvailable(f"no backend is available: {reasons}", cause=cause)
+
+
+def _free_proc(host: Host, tried: Collection[Proc]) -> Proc | None:
+    # The least loaded; among equals one with a kept connection, which saves connecting.
+    best: Proc | None = None
+    for proc in host.procs:
+        if proc.state is not _RUNNING or (proc.capacity is not None and proc.load >= proc.capacity) or proc in tried:
+            continue
+        if best is None or proc.load < best.load or (proc.load == best.load and proc.idle and not best.idle):
+            best = proc
+    return best
+
+
+def _take_idle(proc: Proc) -> list[Any]:
+    idle, proc.idle = proc.idle, []
+    return idle
+
+
+def _describe(proc: Proc, now: float, *, is_tried: bool) -> str:
+    if proc.state is _RUNNING or proc.state is State.UNSET:
+        return f"{proc.name} {'was tried' if is_tried else 'is not started'}"
+    again = max(proc.disabled_until - now, 0.0)
+    when = f", tried again in {again:.1f} s" if again != float("inf") else ""
+    return f"{proc.name} is {proc.state.name.lower()} ({proc.cause}{when})"
