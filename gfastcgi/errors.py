@@ -6,12 +6,13 @@ GfastcgiError
 |  |- RemoteProtocolError        the peer's fault
 |     |- BadRequest 400  TargetTooLong 414  FieldsTooLarge 431  ContentTooLarge 413  LengthRequired 411
 |     |- RequestTimeout 408  NotImplementedByUs 501  VersionNotSupported 505  ExpectationFailed 417
+|     |- RangeNotSatisfiable 416
 |     |- BadRecord 502   BadCGIResponse 502
 |- BackendError                  a backend could not serve
 |  |- ConnectError 503  ConnectTimeout 504  BackendClosed 502  BackendTimeout 504
 |  |- Overloaded 503  NoBackendAvailable 503  UnknownRole 502  UnexpectedStatus 502
 |- StreamError                   a byte stream ended or stalled (renamed once, in net/)
-|  |- StreamClosed  StreamTimeout
+|  |- StreamClosed  StreamTimeout  ClientClosed
 |- ConfigError                   ConfigSyntaxError  UnknownOption  InvalidValue; file and line of each
 |- SpawnError  PluginError
 
@@ -28,6 +29,7 @@ __all__ = [
     "BadCGIResponse",
     "BadRecord",
     "BadRequest",
+    "ClientClosed",
     "ConfigError",
     "ConfigErrors",
     "ConfigSyntaxError",
@@ -45,6 +47,7 @@ __all__ = [
     "Overloaded",
     "PluginError",
     "ProtocolError",
+    "RangeNotSatisfiable",
     "RemoteProtocolError",
     "RequestTimeout",
     "SpawnError",
@@ -132,6 +135,12 @@ class RequestTimeout(RemoteProtocolError):
 
     status_hint = 408
     cause = "request_timeout"
+
+
+class RangeNotSatisfiable(RemoteProtocolError):
+    """The Range field asks for nothing that the representation has (RFC 9110 section 15.5.17)."""
+
+    status_hint = 416
 
 
 class ExpectationFailed(RemoteProtocolError):
@@ -244,6 +253,10 @@ class StreamClosed(StreamError):
 
 class StreamTimeout(StreamError):
     """The peer let the deadline pass."""
+
+
+class ClientClosed(StreamError):
+    """The client left before its answer: what is done for it ends."""
 
 
 class ConfigError(GfastcgiError):
