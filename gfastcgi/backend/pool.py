@@ -21,6 +21,13 @@ __all__ = ["Lease", "Pool", "Waiter"]
 
 _RUNNING = State.RUNNING
 
+_DOWN = {
+    State.OVERLOADED: "rests",
+    State.DISABLED: "is disabled",
+    State.DIED: "died",
+    State.KILLED: "was ended",
+}
+
 
 class Pool:
     """The hosts of one extension. `clock` gives seconds (monotonic); `log` gets the lines of `fastcgi.debug`."""
@@ -273,8 +280,8 @@ def _take_idle(proc: Proc) -> list[Any]:
 
 
 def _describe(proc: Proc, now: float, *, is_tried: bool) -> str:
-    if proc.state is _RUNNING or proc.state is State.UNSET:
+    if proc.state not in _DOWN:
         return f"{proc.name} {'was tried' if is_tried else 'is not started'}"
-    again = max(proc.disabled_until - now, 0.0)
-    when = f", tried again in {again:.1f} s" if again != float("inf") else ""
-    return f"{proc.name} is {proc.state.name.lower()} ({proc.cause}{when})"
+    until = proc.disabled_until
+    when = f", again in {max(until - now, 0.0):.1f} s" if until != float("inf") else ""
+    return f"{proc.name} {_DOWN[proc.state]} ({proc.cause}{when})"

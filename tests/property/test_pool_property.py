@@ -1,0 +1,217 @@
+"""The pool's invariants under any sequence of requests, failures, deaths and returns."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from gfastcgi.backend.backend import make_hosts
+from gfastcgi.backend.pool import Pool
+from gfastcgi.backend.states import State
+from gfastcgi.balance import POLICIES
+from gfastcgi.config import HostConfig
+from gfastcgi.errors import NoBackendAvailable
+
+CONFIGS = st.lists(
+    st.one_of(
+        st.builds(
+            HostConfig,
+            host=st.just("h"),
+            port=st.just(1),
+            max_connections=st.one_of(st.none(), st.integers(1, 3)),
+            weight=st.integers(1, 3),
+            disable_time=st.integers(0, 3),
+            keep_alive=st.sampled_from([None, None, False]),
+        ),
+        st.builds(HostConfig, socket=st.just("/s"), bin_path=st.just("/bin/app"), min_procs=st.integers(0, 3)),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+class Waiter:
+    def __init__(self, request, tried):
+        self.request, self.tried = request, tried
+        self.lease = None
+        self.error = None
+        self.has_left = False
+
+    @property
+    def is_waiting(self):
+        return not (self.lease or self.error or self.has_left)
+
+    def grant(self, lease):
+        assert self.is_waiting
+        self.lease = lease
+
+    def fail(self, error):
+        assert self.is_waiting
+        self.error = error
+
+
+class PoolMachine(RuleBasedStateMachine):
+    leases = Bundle("leases")
+    waiters = Bundle("waiters")
+
+    @initialize(configs=CONFIGS, policy=st.sampled_from(sorted(POLICIES)))
+    def make(self, configs, policy):
+        self.now = 0.0
+        self.pool = Pool(make_hosts(configs), POLICIES[policy](random.Random(1)), clock=lambda: self.now)
+        self.open = []
+        self.queue = []
+        self.kept = set()  # connections that the pool holds
+        self.made = 0
+
+    @property
+    def procs(self):
+        return [proc for host in self.pool.hosts for proc in host.procs]
+
+    def adopt(self, lease):
+        """A lease that we hold from now on: a kept connection leaves the pool once."""
+        if lease.connection is not None:
+            self.kept.remove(lease.connection)
+        self.open.append(lease)
+        return lease
+
+    def settle(self, closed=()):
+        """After a call: who was granted or failed, first come first served."""
+        for connection in closed:
+            self.kept.discard(connection)
+        done = [waiter for waiter in self.queue if not waiter.is_waiting]
+        self.queue = [waiter for waiter in self.queue if waiter.is_waiting]
+        for waiter in done:
+            if waiter.lease is None:
+                continue
+            self.adopt(waiter.lease)
+            earlier = self.queue[: sum(other.number < waiter.number for other in self.queue)]
+            assert all(waiter.lease.proc in other.tried for other in earlier), "overtaken"
+
+    @rule(target=leases, path=st.text(max_size=2), mask=st.integers(0, 63))
+    def acquire(self, path, mask):
+        request = SimpleNamespace(authority="", path=path, remote_addr=path)
+        tried = [proc for number, proc in enumerate(self.procs) if mask >> number & 1] if mask % 3 == 0 else []
+        try:
+            lease = self.pool.acquire(request, tried)
+        except NoBackendAvailable as error:
+            lease, message = None, str(error)
+        else:
+            message = ""
+        self.settle()
+        if message:
+            assert all(proc.state is not State.RUNNING or proc in tried for proc in self.procs)
+            assert all(proc.name in message for proc in self.procs)
+            return multiple()
+        if lease is None:
+            assert any(proc.state is State.RUNNING and proc not in tried for proc in self.procs)
+            return multiple()
+        assert lease.proc not in tried
+        assert lease.proc.state is State.RUNNING
+        return self.adopt(lease)
+
+    @rule(target=waiters, mask=st.integers(0, 63))
+    def enqueue(self, mask):
+        tried = [proc for number, proc in enumerate(self.procs) if mask >> number & 1] if mask % 3 == 0 else []
+        waiter = Waiter(SimpleNamespace(authority="", path="", remote_addr=""), tried)
+        self.made += 1
+        waiter.number = self.made
+        self.queue.append(waiter)
+        self.pool.enqueue(waiter)
+        self.settle()
+        return waiter
+
+    @rule(waiter=waiters)
+    def leave(self, waiter):
+        self.pool.leave(waiter)
+        waiter.has_left = True
+        self.settle()
+
+    @rule(target=leases, waiter=consumes(waiters))
+    def use_granted(self, waiter):
+        return waiter.lease if waiter.lease is not None else multiple()
+
+    @rule(lease=consumes(leases), is_whole=st.booleans())
+    def release(self, lease, is_whole):
+        if not lease.is_open:
+            return
+        self.open.remove(lease)
+        keep = None
+        if is_whole:
+            self.made += 1
+            keep = lease.connection or self.made
+            assert keep not in self.kept
+            self.kept.add(keep)
+        self.settle(self.pool.release(lease, keep=keep))
+
+    @rule(lease=leases)
+    def failed(self, lease):
+        if lease.is_open:
+            self.settle(self.pool.failed(lease))
+
+    @rule(lease=leases)
+    def overloaded(self, lease):
+        if lease.is_open:
+            self.settle(self.pool.overloaded(lease))
+
+    @rule(seconds=st.floats(0, 4))
+    def pass_time(self, seconds):
+        self.now += seconds
+        until = self.pool.tick()
+        self.settle()
+        resting = [proc for proc in self.procs if proc.state in (State.OVERLOADED, State.DISABLED)]
+        assert all(proc.disabled_until > self.now for proc in resting), "rested long enough"
+        assert until == min((proc.disabled_until for proc in resting), default=None)
+
+    @rule(number=st.integers(0, 9), capacity=st.integers(1, 3))
+    def start(self, number, capacity):
+        proc = self.procs[number % len(self.procs)]
+        if proc.state in (State.UNSET, State.DIED, State.KILLED):
+            self.pool.started(proc, pid=number + 1, is_local=True, capacity=max(capacity, proc.load))
+            self.settle()
+
+    @rule(number=st.integers(0, 9), is_wanted=st.booleans())
+    def end(self, number, is_wanted):
+        proc = self.procs[number % len(self.procs)]
+        if proc.pid:
+            self.settle(self.pool.stopped(proc) if is_wanted else self.pool.exited(proc, "signal 9", self.now + 1))
+
+    @invariant()
+    def loads_are_the_open_leases(self):
+        for host in self.pool.hosts:
+            assert host.load == sum(lease.host is host for lease in self.open)
+            for proc in host.procs:
+                assert proc.load == sum(lease.proc is proc for lease in self.open)
+
+    @invariant()
+    def capacity_holds(self):
+        for proc in self.procs:
+            assert proc.capacity is None or proc.load + len(proc.idle) <= proc.capacity
+            assert not proc.idle or (proc.capacity is not None and proc.keep_alive and proc.state is State.RUNNING)
+
+    @invariant()
+    def no_connection_is_lost_or_doubled(self):
+        idle = [connection for proc in self.procs for connection in proc.idle]
+        assert len(idle) == len(set(idle))
+        assert set(idle) == self.kept
+
+    @invariant()
+    def nobody_waits_for_nothing(self):
+        assert self.pool.waiting == len(self.queue)
+        for waiter in self.queue:
+            wanted = [proc for proc in self.procs if proc.state is State.RUNNING and proc not in waiter.tried]
+            assert wanted
+            assert all(proc.load == proc.capacity for proc in wanted)
+
+    def teardown(self):
+        while self.open:  # waiters are granted on the way, and released in their turn
+            self.settle(self.pool.release(self.open.pop()))
+        assert all(host.load == 0 for host in self.pool.hosts)
+        assert not self.queue
+
+
+TestPool = PoolMachine.TestCase
+TestPool.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
