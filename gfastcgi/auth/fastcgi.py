@@ -1,0 +1,101 @@
+"""The FastCGI authorizer (FastCGI 1.0 section 6.3), strict: it allows only by a whole and sound answer.
+
+Contract: Allow needs a complete header block with Status 200 (or none, unless `"require-status"`), END_REQUEST with
+REQUEST_COMPLETE and app_status 0. Any other whole answer goes to the client; everything else raises, which denies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import webob
+
+from gfastcgi.auth.base import Allow, Decision, Deny
+from gfastcgi.backend.pool import Pool
+from gfastcgi.cgi.response import Head
+from gfastcgi.client import Exchange
+from gfastcgi.config import HostConfig
+from gfastcgi.errors import BadCGIResponse, UnexpectedStatus
+from gfastcgi.fcgi import constants
+from gfastcgi.request import Request
+from gfastcgi.server.body import SpooledBody
+from gfastcgi.variables import authorizer_variables, encode
+
+__all__ = ["FastCGIAuthorizer"]
+
+_LARGEST_DENIAL = 1 << 20
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+# An authorizer decides; it does not choose files, and hop-by-hop fields are not its own.
+_NOT_PASSED_ON = frozenset({
+    "x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-accel-redirect", "content-length", "transfer-encoding",
+    "connection", "keep-alive", "upgrade", "trailer",
+})  # fmt: skip
+
+
+class FastCGIAuthorizer:
+    """Asks the backends of one `fastcgi.server` key with `"mode" => "authorizer"`."""
+
+    def __init__(self, key: str, pool: Pool, log_stderr: Callable[[Request, bytes], None]) -> None:
+        self.key = key
+        self._pool = pool
+        self._log_stderr = log_stderr
+
+    def __repr__(self) -> str:
+        return f"<FastCGIAuthorizer {self.key} {self._pool!r}>"
+
+    def check(self, request: Request, root: str) -> Decision:
+        """Asks once. Raises `BackendError`, `BadRecord`, `BadCGIResponse` when there is no sound answer."""
+
+        def params(host: HostConfig) -> bytes:
+            return encode(request, authorizer_variables(request, root, host))
+
+        exchange = Exchange(
+            self._pool, request, params, SpooledBody(b""), role=constants.AUTHORIZER,
+            log_stderr=lambda data: self._log_stderr(request, data),
+        )  # fmt: skip
+        try:
+            head = exchange.start()
+            body = self._read_whole(exchange)
+            require_status = exchange.host is None or exchange.host.require_status
+        finally:
+            exchange.close()
+        if head.status == 200 and not require_status or (head.status == 200 and head.has_status):
+            if exchange.app_status != 0:
+                raise UnexpectedStatus(f"the authorizer {self.key} said 200 with app_status {exchange.app_status}")
+            return _allow(head)
+        return Deny(_denial(head, body))
+
+    def _read_whole(self, exchange: Exchange) -> bytes:
+        """The rest of the answer up to END_REQUEST: before that, nothing is decided."""
+        body = b""
+        for piece in exchange:
+            body += piece
+            if len(body) > _LARGEST_DENIAL:
+                raise BadCGIResponse(f"the answer of the authorizer {self.key} is larger than {_LARGEST_DENIAL} bytes")
+        return body
+
+
+def _allow(head: Head) -> Allow:
+    variables: dict[bytes, bytes] = {}
+    cookies: list[tuple[str, str]] = []
+    for name, value in head.fields:
+        if name.lower().startswith("variable-"):
+            variable = name[len("variable-") :]
+            if not _VARIABLE.fullmatch(variable):
+                raise BadCGIResponse(f"the authorizer named the variable {variable!r}")
+            variables[variable.upper().replace("-", "_").encode()] = value.encode("latin-1")
+        elif name.lower() == "set-cookie":
+            cookies.append((name, value))
+    return Allow(variables, tuple(cookies))
+
+
+def _denial(head: Head, body: bytes) -> webob.Response:
+    if head.status == 200:
+        raise BadCGIResponse("the authorizer gave no Status, which this site requires", cause="bad_cgi_response")
+    fields = [
+        (name, value)
+        for name, value in head.fields
+        if name.lower() not in _NOT_PASSED_ON and not name.lower().startswith("variable-")
+    ]
+    return webob.Response(status=f"{head.status} {head.reason}", headerlist=fields, app_iter=[body])

@@ -1,0 +1,92 @@
+"""The head of an HTTP/1 response and its framing (RFC 9112 sections 4 and 6): words in, bytes out.
+
+Contract: `encode_head` writes what it is given plus what framing needs; nothing that could split a head gets through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gfastcgi.errors import LocalProtocolError
+
+__all__ = ["LAST_CHUNK", "encode_chunk", "encode_head", "encode_interim", "has_no_content"]
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+# Set by framing alone, whatever a handler said (RFC 9110 section 7.6.1).
+_OURS = frozenset({"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
+_DROP, _KEEP, _LENGTH, _DATE, _SERVER = range(5)
+_SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER} | dict.fromkeys(_OURS, _DROP)
+# Field names come in few spellings; what to do with each is looked up once.
+_kinds: dict[str, int] = {}
+_MOST_KINDS = 1024
+
+
+def has_no_content(status: int) -> bool:
+    """True for the statuses that end with their head (RFC 9110 section 6.4.1)."""
+    return status < 200 or status == 204 or status == 304
+
+
+def encode_head(
+    status: str,
+    fields: Iterable[tuple[str, str]],
+    *,
+    length: int | None,
+    is_chunked: bool,
+    connection: bytes,
+    date: bytes,
+    server: str,
+) -> bytes:
+    """The head of a final response, with its empty line.
+
+    `status` is "200 OK"; `length` is sent as Content-Length and replaces any other, None sends none;
+    `connection` is the value of Connection, b"" for none. Date and Server are added where missing.
+    Raises `LocalProtocolError` for a field that would split the head.
+    """
+    lines = [f"HTTP/1.1 {status}\r\n"]
+    has_date = has_server = False
+    for name, value in fields:
+        kind = _kinds.get(name)
+        if kind is None:
+            kind = _kind(name)
+        if kind != _KEEP:
+            if kind in (_DROP, _LENGTH):
+                continue
+            has_date = has_date or kind == _DATE
+            has_server = has_server or kind == _SERVER
+        lines.append(f"{name}: {value}\r\n")
+    if not has_server and server:
+        lines.append(f"Server: {server}\r\n")
+    text = "".join(lines)
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+        raise LocalProtocolError(f"a response field holds a line end or NUL: {text[:200]!r}")
+    tail = b"" if has_date else b"Date: %b\r\n" % date
+    if length is not None:
+        tail += b"Content-Length: %d\r\n" % length
+    elif is_chunked:
+        tail += b"Transfer-Encoding: chunked\r\n"
+    if connection:
+        tail += b"Connection: %b\r\n" % connection
+    return text.encode("latin-1", "replace") + tail + b"\r\n"
+
+
+def _kind(name: str) -> int:
+    kind = _SPECIAL.get(name.lower(), _KEEP)
+    if len(_kinds) < _MOST_KINDS:
+        _kinds[name] = kind
+    return kind
+
+
+def encode_interim(status: int, reason: str, fields: Iterable[tuple[str, str]]) -> bytes:
+    """The head of a 1xx response (RFC 9110 section 15.2)."""
+    lines = [f"HTTP/1.1 {status} {reason}\r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in fields if name.lower() not in _SPECIAL]
+    text = "".join(lines)
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+        raise LocalProtocolError("an interim response field holds a line end or NUL")
+    return text.encode("latin-1", "replace") + b"\r\n"
+
+
+def encode_chunk(data: bytes) -> bytes:
+    """One chunk (RFC 9112 section 7.1); `data` is not empty."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

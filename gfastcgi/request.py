@@ -1,0 +1,172 @@
+"""One request as the gateway sees it, whatever protocol brought it.
+
+Contract: a server (HTTP/1 today) makes it, the story rooms read it. A `webob.Request` is made only when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from io import BytesIO, RawIOBase
+from itertools import count
+from typing import Any, Protocol
+
+import webob
+
+from gfastcgi.cgi.metavars import field_variables
+from gfastcgi.http.request import RequestHead
+
+__all__ = ["Body", "Peer", "Request"]
+
+_ids = count(1)
+
+
+class Peer:
+    """Both ends of a client connection. Addresses are text without brackets; a unix socket has port 0."""
+
+    __slots__ = ("remote_addr", "remote_port", "scheme", "server_addr", "server_port", "socket", "variables")
+
+    def __init__(
+        self, remote: tuple[str, int], local: tuple[str, int], *, scheme: str = "http", socket: str = ""
+    ) -> None:
+        self.remote_addr, self.remote_port = remote
+        self.server_addr, self.server_port = local
+        self.scheme = scheme
+        self.socket = socket or f"{local[0]}:{local[1]}"
+        """The listener as `$SERVER["socket"]` names it."""
+        self.variables: bytes | None = None
+        """The connection's own meta-variables, encoded once by whoever sends them first."""
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.remote_addr}:{self.remote_port} at {self.server_addr}:{self.server_port}>"
+
+
+class Body(Protocol):
+    """A request body, read once, in pieces."""
+
+    length: int | None
+    """Bytes, known before reading (0: there is no body); None for a chunked body."""
+    limit: int
+    """The most bytes taken; 0: any number."""
+
+    def read(self) -> bytes:
+        """The next piece; b"" at the end. Raises `RemoteProtocolError` or `StreamError`."""
+
+
+class Request:
+    """One request. Field names are lower-case bytes; `path` is decoded and normalised, once, for good."""
+
+    __slots__ = (
+        "_id", "authority", "body", "fields", "head", "interim", "log", "method", "original_uri", "path", "peer",
+        "query", "server_tag", "started", "uri", "user", "variables",
+    )  # fmt: skip
+
+    def __init__(
+        self, head: RequestHead, peer: Peer, body: Body, started: float, interim: Callable[[bytes], None] | None = None
+    ) -> None:
+        target = head.target
+        self.head = head
+        self.method = head.method
+        self.path = target.path
+        self.query = target.query
+        self.uri = target.uri
+        """The canonical target, path and query; `original_uri` keeps it when a rewrite changes it."""
+        self.original_uri = target.uri
+        self.fields = head.fields
+        self.authority = head.authority
+        """`host[:port]` in lower case; "" when an HTTP/1.0 client sent none."""
+        self.peer = peer
+        self.body = body
+        self.started = started
+        """`time.monotonic()` when the head was complete."""
+        self.interim = interim
+        """Sends the bytes of a 1xx response; None where the client knows none (HTTP/1.0)."""
+        self.user = ""
+        """Who an authorizer says it is, for the access log."""
+        self.variables: dict[bytes, bytes] = {}
+        """Meta-variables set by authorizers and hooks; they win over everything that the client sent."""
+        self.server_tag = ""
+        self.log: Callable[[Request, int, list[tuple[str, str]], int, float], None] | None = None
+        self._id = 0
+
+    def __repr__(self) -> str:
+        return f"<Request {self.id} {self.method} {self.uri!r}>"
+
+    @property
+    def id(self) -> str:
+        """A number that joins the log lines of one request."""
+        self._id = self._id or next(_ids)
+        return str(self._id)
+
+    @property
+    def version(self) -> str:
+        """ "1.0" or "1.1"."""
+        return self.head.version
+
+    @property
+    def target(self) -> bytes:
+        """The canonical target as the client sent it, before any rewrite."""
+        return self.original_uri
+
+    @property
+    def remote_addr(self) -> str:
+        """The client's address."""
+        return self.peer.remote_addr
+
+    def field(self, name: bytes) -> bytes | None:
+        """The values of the field `name` (lower-case) joined as one (RFC 9110 section 5.3), or None."""
+        values = [value for field, value in self.fields if field == name]
+        if not values:
+            return None
+        return values[0] if len(values) == 1 else (b"; " if name == b"cookie" else b", ").join(values)
+
+    def webob(self, *, with_body: bool = False) -> webob.Request:
+        """This request for Python code: authorizers, hooks, WSGI. Without the body it reads as empty."""
+        peer = self.peer
+        host, _, port = self.authority.rpartition(":") if self.authority.rfind(":") > self.authority.rfind("]") else (
+            self.authority, "", "")  # fmt: skip
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": self.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": self.path.encode("utf-8", "surrogateescape").decode("latin-1"),
+            "QUERY_STRING": self.query,
+            "SERVER_PROTOCOL": f"HTTP/{self.version}",
+            "SERVER_NAME": host or peer.server_addr,
+            "SERVER_PORT": port or str(peer.server_port),
+            "REMOTE_ADDR": peer.remote_addr,
+            "REMOTE_PORT": str(peer.remote_port),
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": peer.scheme,
+            "wsgi.input": _Input(self.body.read) if with_body else BytesIO(),
+            "wsgi.errors": BytesIO(),
+            "wsgi.multithread": False,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }
+        _add(environ, field_variables(self.fields).items())
+        _add(environ, self.variables.items())
+        if with_body and self.body.length is not None:
+            environ["CONTENT_LENGTH"] = str(self.body.length)
+        return webob.Request(environ)
+
+
+def _add(environ: dict[str, Any], variables: Iterable[tuple[bytes, bytes]]) -> None:
+    for name, value in variables:
+        environ[name.decode("latin-1")] = value.decode("latin-1")
+
+
+class _Input(RawIOBase):
+    """A request body as a WSGI input stream."""
+
+    def __init__(self, read_piece: Callable[[], bytes]) -> None:
+        self._read_piece = read_piece
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._left or self._read_piece()
+        size = min(len(buffer), len(piece))
+        buffer[:size] = piece[:size]
+        self._left = piece[size:]
+        return size

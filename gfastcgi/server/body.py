@@ -1,0 +1,123 @@
+"""Request bodies: read from the client in pieces, and spooled so that a slow client never holds a backend.
+
+Contract: `ClientBody` asks its connection for pieces, counts them and enforces the limit; `spool` reads all of a body
+into memory, or from `MEMORY` bytes on into an unnamed file, and gives a body that can be read again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import IO
+
+from gfastcgi.errors import ContentTooLarge
+
+__all__ = ["MEMORY", "ClientBody", "SpooledBody", "spool"]
+
+MEMORY = 65536
+"""Bytes of a body that are kept in memory."""
+
+
+class ClientBody:
+    """The body of one request as it comes from the client."""
+
+    __slots__ = ("_next_piece", "is_read", "length", "limit", "received")
+
+    def __init__(self, length: int | None, next_piece: Callable[[], bytes]) -> None:
+        self.length = length
+        self.limit = 0
+        self.received = 0
+        self.is_read = length == 0
+        self._next_piece = next_piece
+
+    def __repr__(self) -> str:
+        return f"<ClientBody {self.received} of {self.length if self.length is not None else 'chunked'} bytes>"
+
+    def read(self) -> bytes:
+        """The next piece; b"" at the end. Raises `ContentTooLarge` past the limit, and what the connection raises."""
+        if self.is_read:
+            return b""
+        if self.limit and (self.length or 0) > self.limit:
+            raise ContentTooLarge(f"the body of {self.length} bytes is larger than {self.limit} bytes")
+        piece = self._next_piece()
+        if not piece:
+            self.is_read = True
+        self.received += len(piece)
+        if self.limit and self.received > self.limit:
+            raise ContentTooLarge(f"the body is larger than {self.limit} bytes")
+        return piece
+
+
+class SpooledBody:
+    """A body read to its end: `data` when it is small, else a file. `rewind` lets it be read again."""
+
+    __slots__ = ("_file", "_is_given", "data", "length", "limit")
+
+    def __init__(self, data: bytes, file: IO[bytes] | None = None, length: int | None = None) -> None:
+        self.data = data
+        """All of it, when no file holds it."""
+        self._file = file
+        self._is_given = False
+        self.length: int | None = len(data) if length is None else length
+        self.limit = 0
+
+    def __repr__(self) -> str:
+        return f"<SpooledBody {self.length} bytes in {'a file' if self._file else 'memory'}>"
+
+    @property
+    def in_memory(self) -> bool:
+        """True when `data` is the whole body."""
+        return self._file is None
+
+    def read(self) -> bytes:
+        """The next piece; b"" at the end."""
+        if self._file is not None:
+            return self._file.read(MEMORY)
+        if self._is_given:
+            return b""
+        self._is_given = True
+        return self.data
+
+    def rewind(self) -> None:
+        """Starts again."""
+        self._is_given = False
+        if self._file is not None:
+            self._file.seek(0)
+
+    def close(self) -> None:
+        """Removes the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def spool(body: ClientBody, folder: str | None = None) -> SpooledBody:
+    """All of `body`; the file, when one is needed, is made in `folder` (server.upload-dirs) without a name.
+
+    Raises what reading raises, and OSError when the folder is full or cannot be written.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    while size <= MEMORY:
+        piece = body.read()
+        if not piece:
+            return SpooledBody(b"".join(pieces))
+        pieces.append(piece)
+        size += len(piece)
+    file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - it outlives this call
+    try:
+        while pieces:
+            _write(file, pieces.pop(0))
+            if not pieces and (piece := body.read()):
+                pieces.append(piece)
+                size += len(piece)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return SpooledBody(b"", file, body.received)
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
