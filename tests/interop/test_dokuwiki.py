@@ -36,7 +36,7 @@ index-file.names = ( "doku.php" )
 mimetype.assign = ( ".css" => "text/css", ".js" => "text/javascript", ".png" => "image/png", ".svg" => "image/svg+xml" )
 url.access-deny = ( "~", ".inc", ".htaccess" )
 $HTTP["url"] =~ "^/(bin|data|inc|conf)/" {{ url.access-deny = ( "" ) }}
-fastcgi.server = ( ".php" => (( 
+fastcgi.server = ( ".php" => ((
     "socket" => "{socket}", "broken-scriptfilename" => "enable",
     "x-sendfile" => "enable", "x-sendfile-docroot" => ( "{folder}/data/media" ) )) )
 """

@@ -66,6 +66,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
+        self._adopted: list[int] = []
 
     def start(self, command: list[str], *, until: str | tuple[str, int], **options: object) -> subprocess.Popen[bytes]:
         """Starts a peer and returns when it listens at `until`."""
@@ -79,7 +80,14 @@ class Processes:
         wait_until(listens, f"{command[0]} to listen at {until}")
         return process
 
+    def adopt(self, pid: int) -> None:
+        """Takes over a daemon that went into the background."""
+        self._adopted.append(pid)
+
     def stop(self) -> None:
+        for pid in self._adopted:
+            kill_all({pid} | descendants(pid))
+        self._adopted.clear()
         for process in reversed(self._running):
             left = descendants(process.pid)
             process.terminate()

@@ -91,9 +91,10 @@ def start_lighttpd(processes: Processes, folder: Path, config: str, modules: str
     return port
 
 
-def spawn_fcgi(folder: Path, program: str, *, env: dict[str, str] | None = None) -> tuple[str, int]:
-    """Starts a program by spawn-fcgi: (its socket, its pid)."""
+def spawn_fcgi(processes: Processes, folder: Path, program: str, *, env: dict[str, str]) -> str:
+    """Starts a program by spawn-fcgi and returns its socket."""
     path, pid_file = str(folder / "spawned.sock"), folder / "spawned.pid"
-    command = [find_peer("spawn-fcgi"), "-s", path, "-P", str(pid_file), "--", *program.split()]
-    subprocess.run(command, check=True, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL)
-    return path, int(wait_until(pid_file.read_text, "spawn-fcgi's pid file"))
+    command = [find_peer("spawn-fcgi"), "-s", path, "-P", str(pid_file), "--", program]
+    subprocess.run(command, check=True, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
+    processes.adopt(int(wait_until(pid_file.read_text, "spawn-fcgi's pid file")))
+    return path
