@@ -47,7 +47,7 @@ def _lighttpd(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("-f", metavar="FILE", dest="filename", help="the configuration file")
     parser.add_argument("-D", action="store_true", help="stay in the foreground (gfastcgi always does)")
-    parser.add_argument("-t", action="count", default=0, help="check the file and exit: 0 or 1; -tt also builds the server")
+    parser.add_argument("-t", action="count", default=0, help="check the file and exit: 0 or 1; -tt checks more")
     parser.add_argument("-p", action="store_true", help="print what was understood of the file and exit")
     parser.add_argument("-v", action="store_true", help="print the version and exit")
     parser.add_argument("-V", action="store_true", help="print the version and the features and exit")

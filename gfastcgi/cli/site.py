@@ -1,4 +1,4 @@
-"""`gfastcgi serve`: a site without a file, built from arguments with the dataclasses that the file language also makes."""
+"""`gfastcgi serve`: a site without a file, built from arguments with the dataclasses that a file also makes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         "--index", action="append", metavar="NAME",
         help="an index file; may be repeated (default index.html, after index.php where .php has a backend)",
     )  # fmt: skip
-    parser.add_argument("--access-log", default="", metavar="FILE", help="log requests to FILE; - is the standard output")
+    parser.add_argument("--access-log", default="", metavar="FILE", help="log requests here; - is the standard output")
     return parser
 
 
