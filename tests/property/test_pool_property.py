@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.pool import Pool
@@ -22,7 +22,7 @@ CONFIGS = st.lists(
             HostConfig,
             host=st.just("h"),
             port=st.just(1),
-            max_connections=st.one_of(st.none(), st.integers(1, 3)),
+            max_connections=st.sampled_from([1, 1, 1, 2, None]),
             weight=st.integers(1, 3),
             disable_time=st.integers(0, 3),
             keep_alive=st.sampled_from([None, None, False]),
@@ -32,6 +32,10 @@ CONFIGS = st.lists(
     min_size=1,
     max_size=3,
 )
+
+CHOICES = st.integers(0, 9)
+MASKS = st.one_of(st.just(0), st.integers(0, 15))
+STARTABLE = (State.UNSET, State.DIED, State.KILLED)
 
 
 class Waiter:
@@ -55,9 +59,6 @@ class Waiter:
 
 
 class PoolMachine(RuleBasedStateMachine):
-    leases = Bundle("leases")
-    waiters = Bundle("waiters")
-
     @initialize(configs=CONFIGS, policy=st.sampled_from(sorted(POLICIES)))
     def make(self, configs, policy):
         self.now = 0.0
@@ -88,13 +89,17 @@ class PoolMachine(RuleBasedStateMachine):
             if waiter.lease is None:
                 continue
             self.adopt(waiter.lease)
+            assert waiter.lease.proc not in waiter.tried
             earlier = self.queue[: sum(other.number < waiter.number for other in self.queue)]
             assert all(waiter.lease.proc in other.tried for other in earlier), "overtaken"
 
-    @rule(target=leases, path=st.text(max_size=2), mask=st.integers(0, 63))
+    def choose_tried(self, mask):
+        return [proc for number, proc in enumerate(self.procs) if mask >> number & 1]
+
+    @rule(path=st.text(max_size=2), mask=MASKS)
     def acquire(self, path, mask):
         request = SimpleNamespace(authority="", path=path, remote_addr=path)
-        tried = [proc for number, proc in enumerate(self.procs) if mask >> number & 1] if mask % 3 == 0 else []
+        tried = self.choose_tried(mask)
         try:
             lease = self.pool.acquire(request, tried)
         except NoBackendAvailable as error:
@@ -102,60 +107,55 @@ class PoolMachine(RuleBasedStateMachine):
         else:
             message = ""
         self.settle()
+        wanted = [proc for proc in self.procs if proc.state is State.RUNNING and proc not in tried]
+        assert bool(message) is not bool(wanted)
         if message:
-            assert all(proc.state is not State.RUNNING or proc in tried for proc in self.procs)
             assert all(proc.name in message for proc in self.procs)
-            return multiple()
-        if lease is None:
-            assert any(proc.state is State.RUNNING and proc not in tried for proc in self.procs)
-            return multiple()
-        assert lease.proc not in tried
-        assert lease.proc.state is State.RUNNING
-        return self.adopt(lease)
+        elif lease is None:
+            assert all(proc.load == proc.capacity for proc in wanted)
+        else:
+            assert lease.proc in wanted
+            self.adopt(lease)
 
-    @rule(target=waiters, mask=st.integers(0, 63))
+    @rule(mask=MASKS)
     def enqueue(self, mask):
-        tried = [proc for number, proc in enumerate(self.procs) if mask >> number & 1] if mask % 3 == 0 else []
-        waiter = Waiter(SimpleNamespace(authority="", path="", remote_addr=""), tried)
+        waiter = Waiter(SimpleNamespace(authority="", path="", remote_addr=""), self.choose_tried(mask))
         self.made += 1
         waiter.number = self.made
         self.queue.append(waiter)
         self.pool.enqueue(waiter)
         self.settle()
-        return waiter
 
-    @rule(waiter=waiters)
-    def leave(self, waiter):
+    @precondition(lambda self: self.queue)
+    @rule(choice=CHOICES)
+    def leave(self, choice):
+        waiter = self.queue[choice % len(self.queue)]
         self.pool.leave(waiter)
         waiter.has_left = True
         self.settle()
 
-    @rule(target=leases, waiter=consumes(waiters))
-    def use_granted(self, waiter):
-        return waiter.lease if waiter.lease is not None else multiple()
-
-    @rule(lease=consumes(leases), is_whole=st.booleans())
-    def release(self, lease, is_whole):
-        if not lease.is_open:
-            return
-        self.open.remove(lease)
+    @precondition(lambda self: self.open)
+    @rule(choice=CHOICES, is_whole=st.booleans())
+    def release(self, choice, is_whole):
+        lease = self.open.pop(choice % len(self.open))
         keep = None
         if is_whole:
             self.made += 1
             keep = lease.connection or self.made
             assert keep not in self.kept
             self.kept.add(keep)
-        self.settle(self.pool.release(lease, keep=keep))
+        closed = self.pool.release(lease, keep=keep)
+        self.settle(closed)
 
-    @rule(lease=leases)
-    def failed(self, lease):
-        if lease.is_open:
-            self.settle(self.pool.failed(lease))
+    @precondition(lambda self: self.open)
+    @rule(choice=CHOICES)
+    def fail(self, choice):
+        self.settle(self.pool.failed(self.open[choice % len(self.open)]))
 
-    @rule(lease=leases)
-    def overloaded(self, lease):
-        if lease.is_open:
-            self.settle(self.pool.overloaded(lease))
+    @precondition(lambda self: self.open)
+    @rule(choice=CHOICES)
+    def overload(self, choice):
+        self.settle(self.pool.overloaded(self.open[choice % len(self.open)]))
 
     @rule(seconds=st.floats(0, 4))
     def pass_time(self, seconds):
@@ -166,18 +166,20 @@ class PoolMachine(RuleBasedStateMachine):
         assert all(proc.disabled_until > self.now for proc in resting), "rested long enough"
         assert until == min((proc.disabled_until for proc in resting), default=None)
 
-    @rule(number=st.integers(0, 9), capacity=st.integers(1, 3))
-    def start(self, number, capacity):
-        proc = self.procs[number % len(self.procs)]
-        if proc.state in (State.UNSET, State.DIED, State.KILLED):
-            self.pool.started(proc, pid=number + 1, is_local=True, capacity=max(capacity, proc.load))
-            self.settle()
+    @precondition(lambda self: any(proc.state in STARTABLE for proc in self.procs))
+    @rule(choice=CHOICES, capacity=st.integers(1, 3))
+    def start(self, choice, capacity):
+        startable = [proc for proc in self.procs if proc.state in STARTABLE]
+        proc = startable[choice % len(startable)]
+        self.pool.started(proc, pid=choice + 1, is_local=True, capacity=max(capacity, proc.load))
+        self.settle()
 
-    @rule(number=st.integers(0, 9), is_wanted=st.booleans())
-    def end(self, number, is_wanted):
-        proc = self.procs[number % len(self.procs)]
-        if proc.pid:
-            self.settle(self.pool.stopped(proc) if is_wanted else self.pool.exited(proc, "signal 9", self.now + 1))
+    @precondition(lambda self: any(proc.pid for proc in self.procs))
+    @rule(choice=CHOICES, is_wanted=st.booleans())
+    def end(self, choice, is_wanted):
+        local = [proc for proc in self.procs if proc.pid]
+        proc = local[choice % len(local)]
+        self.settle(self.pool.stopped(proc) if is_wanted else self.pool.exited(proc, "signal 9", self.now + 1))
 
     @invariant()
     def loads_are_the_open_leases(self):
@@ -214,4 +216,4 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPool = PoolMachine.TestCase
-TestPool.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPool.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
