@@ -97,13 +97,27 @@ class Extension:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """`$HTTP["host"] =~ "..."`: `variable` is what stands between `$` and the operator."""
+
+    variable: str
+    operator: Operator
+    operand: str
+    where: Where = Where()
+
+
+@dataclass(frozen=True, slots=True)
 class RewriteRule:
-    """One rule of `url.rewrite*` or `url.redirect`: a regular expression and what to make of a match."""
+    """One rule of `url.rewrite*` or `url.redirect`: a regular expression and what to make of a match.
+
+    `condition` is the `=~` condition whose captures `%0` to `%9` stand for; None: they are empty.
+    """
 
     pattern: str
     replacement: str
     once: bool = True
     if_not_file: bool = False
+    condition: Condition | None = None
     where: Where = Where()
 
 
@@ -123,6 +137,7 @@ class Settings:
     access_allow: tuple[str, ...] = ()
     alias: tuple[tuple[str, str], ...] = ()
     rewrite: tuple[RewriteRule, ...] = ()
+    rewrite_if_not_file: tuple[RewriteRule, ...] = ()
     redirect: tuple[RewriteRule, ...] = ()
     redirect_code: int = 301
     extensions: tuple[Extension, ...] = ()
@@ -140,16 +155,6 @@ class Settings:
     accesslog_format: str = DEFAULT_ACCESSLOG_FORMAT
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """`$HTTP["host"] =~ "..."`: `variable` is what stands between `$` and the operator."""
-
-    variable: str
-    operator: Operator
-    operand: str
-    where: Where = Where()
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """Overrides of `Settings` attributes that hold when every condition has the truth beside it.
@@ -164,7 +169,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address to listen on or connect to: `path` for a unix socket, else `host` (IPv6 without brackets) and `port`."""
+    """Where to listen or connect: `path` for a unix socket, else `host` (IPv6 without brackets) and `port`."""
 
     host: str = ""
     port: int = 0

@@ -1,0 +1,49 @@
+"""The configuration language of lighttpd: text in, a frozen `Config` out.
+
+Plan: `grammar` reads text into statements, `evaluate` runs them into scopes (variables, includes, conditionals), and
+`compile` checks every directive against the one table in `options`. `render` is the way back. Nothing but
+`ConfigErrors` is raised, and it holds all the faults, each with file and line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from ..config import Config, Where
+from ..errors import ConfigError
+from .compile import compile_config
+from .evaluate import evaluate, read_text
+from .options import options_table
+from .render import render
+from .report import ConfigWarning, Report
+
+__all__ = ["ConfigWarning", "load", "loads", "options_table", "render"]
+
+
+def load(filename: str, *, env: Mapping[str, str] | None = None) -> tuple[Config, list[ConfigWarning]]:
+    """Reads a lighttpd.conf; relative includes are looked for beside it. `env` stands for `env.NAME` (os.environ).
+
+    Raises ConfigErrors with every fault, also when the file cannot be read.
+    """
+    try:
+        text = read_text(filename)
+    except (OSError, ValueError) as error:
+        report = Report()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        report.error(ConfigError, f"cannot read the configuration: {reason}", Where(filename))
+        report.raise_errors()
+        raise
+    return loads(text, filename, env=env)
+
+
+def loads(
+    text: str, filename: str = "lighttpd.conf", *, env: Mapping[str, str] | None = None
+) -> tuple[Config, list[ConfigWarning]]:
+    """As `load`, for text at hand; `filename` names it in messages, and its folder is where includes are looked for."""
+    report = Report()
+    folder = os.path.dirname(os.path.abspath(filename))
+    scopes = evaluate(text, filename, report, base=folder, environment=os.environ if env is None else env)
+    config = compile_config(scopes, report)
+    report.raise_errors()
+    return config, report.warnings

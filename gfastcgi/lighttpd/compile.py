@@ -1,0 +1,141 @@
+"""Turns the scopes of a configuration into a `Config`: every directive checked, every conditional flattened.
+
+Contract: each fault and each warning names its file and line; nothing that restricts access is ever passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from ..config import Address, Block, Condition, Config, ServerConfig, Settings, Where
+from ..errors import ConfigSyntaxError, InvalidValue
+from .conditions import SOCKET, canonical, parse_address
+from .evaluate import Scope, Setting
+from .hosts import HostMaker
+from .kinds import Context
+from .nodes import Array, describe
+from .options import DIRECTIVES, Option
+from .report import Report, nearest
+from .unserved import UNSAFE, UNSERVED, unsafe_reason
+
+__all__ = ["compile_config"]
+
+_ORDER = {name: position for position, name in enumerate(DIRECTIVES)}
+
+
+def compile_config(scopes: list[Scope], report: Report) -> Config:
+    """The configuration that `scopes` describe; faults go to `report`, and then the result is of no use."""
+    return _Compiler(scopes, report).config()
+
+
+class _Compiler:
+    def __init__(self, scopes: list[Scope], report: Report) -> None:
+        self.scopes = scopes
+        self.report = report
+        self.make_extensions = HostMaker(report).extensions
+        self.port = 80
+        self._canonical: dict[Condition, Condition] = {}
+
+    def config(self) -> Config:
+        top = self.scopes[0]
+        chosen = self.directives(top, ())
+        self.port = chosen.pop("server.port", 80)
+        server = {field.name: chosen[field.name] for field in fields(ServerConfig) if field.name in chosen}
+        settings = {field.name: chosen[field.name] for field in fields(Settings) if field.name in chosen}
+        is_whole = not any(isinstance(error, ConfigSyntaxError) for error in self.report.errors)
+        if is_whole and "server.document-root" not in top.settings:
+            self.report.error(InvalidValue, "server.document-root is not set", Where(top.where.filename))
+        blocks = tuple(self.blocks())
+        listeners = self.listeners(chosen)
+        return Config(
+            server=ServerConfig(listeners=listeners, **server), settings=Settings(**settings), blocks=blocks
+        )
+
+    def blocks(self) -> Iterator[Block]:
+        for scope in self.scopes[1:]:
+            conditions = tuple((self.condition(condition), truth) for condition, truth in scope.conditions)
+            overrides = self.directives(scope, conditions)
+            if overrides:
+                yield Block(conditions, overrides, scope.where)
+
+    def condition(self, condition: Condition) -> Condition:
+        if condition not in self._canonical:
+            self._canonical[condition] = canonical(condition, self.port, self.report)
+        return self._canonical[condition]
+
+    def directives(self, scope: Scope, conditions: tuple[tuple[Condition, bool], ...]) -> dict[str, Any]:
+        """What the directives of `scope` set, by attribute; those of the table without one by their own name."""
+        capturing = next((held for held, truth in reversed(conditions) if truth and held.operator == "=~"), None)
+        chosen: dict[str, Any] = {}
+        for key in sorted(scope.settings, key=lambda key: _ORDER.get(key, -1)):
+            setting = scope.settings[key]
+            option = DIRECTIVES.get(key)
+            if key.startswith("var."):
+                continue
+            if option is None:
+                self.unknown(key, setting)
+            elif option.scope == "server" and conditions:
+                if key != "server.socket-perms" or conditions[-1][0].variable != SOCKET:
+                    message = f"{setting.name} holds for the whole process: inside a conditional it is passed over"
+                    self.report.warn(message, setting.where)
+            elif setting.value is not None:
+                self.take(option, setting, capturing, chosen)
+        return chosen
+
+    def take(self, option: Option, setting: Setting, capturing: Condition | None, chosen: dict[str, Any]) -> None:
+        context = Context(self.report, setting.name, setting.where, capturing, self.make_extensions)
+        assert setting.value is not None
+        try:
+            value = option.kind.parse(setting.value, context)
+        except ValueError:
+            message = f"{setting.name} takes {option.kind.label}, found {describe(setting.value)}"
+            self.report.error(InvalidValue, message, setting.where)
+            return
+        for attribute in option.attributes:
+            chosen[attribute] = chosen.get(attribute, ()) + value if option.is_additive else value
+        if not option.attributes and option.scope == "server":
+            chosen[option.name] = value
+
+    def unknown(self, key: str, setting: Setting) -> None:
+        reason = unsafe_reason(key)
+        is_off = setting.value in ("", "disable", 0) or (isinstance(setting.value, Array) and not setting.value.items)
+        if reason and not is_off:
+            message = f"{setting.name} is not served yet, and serving without it would be unsafe: {reason}"
+            self.report.error(InvalidValue, message, setting.where)
+        elif reason or key in UNSERVED:
+            self.report.warn(f"{setting.name} is known, but not served yet", setting.where)
+        else:
+            known = [*DIRECTIVES, *UNSERVED, *(name for name in UNSAFE if not name.endswith("."))]
+            self.report.warn(f"unknown directive {setting.name}{nearest(setting.name, known)}", setting.where)
+
+    def listeners(self, chosen: dict[str, Any]) -> tuple[Address, ...]:
+        """`server.bind` with `server.port`, and each `$SERVER["socket"] == "..."`, as lighttpd listens."""
+        perms: int | None = chosen.get("server.socket-perms")
+        found: list[Address] = []
+        try:
+            found.append(parse_address(chosen.get("server.bind", ""), self.port, perms))
+        except ValueError as error:
+            setting = self.scopes[0].settings["server.bind"]
+            self.report.error(InvalidValue, f"server.bind: {error}", setting.where)
+        for scope in self.scopes[1:]:
+            condition, truth = scope.conditions[-1]
+            if not truth or condition.operator != "==" or condition.variable != SOCKET:
+                continue
+            try:
+                address = parse_address(condition.operand, self.port, self.socket_perms(scope, perms))
+            except ValueError:
+                continue  # the condition itself is reported
+            if str(address) not in map(str, found):
+                found.append(address)
+        return tuple(found)
+
+    def socket_perms(self, scope: Scope, default: int | None) -> int | None:
+        setting = scope.settings.get("server.socket-perms")
+        if setting is None or setting.value is None:
+            return default
+        chosen: dict[str, Any] = {}
+        self.take(DIRECTIVES["server.socket-perms"], setting, None, chosen)
+        return chosen.get("server.socket-perms", default)
+

@@ -1,0 +1,161 @@
+"""`fastcgi.server`: extensions, hosts and their options, checked one by one.
+
+Contract: a host list that several scopes share (by a variable or by `+=`) is made once, so that its processes are
+spawned once; two lists that look alike are two lists. An option that would weaken access control is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..config import Extension, HostConfig, Where
+from ..errors import InvalidValue, UnknownOption
+from .kinds import Context
+from .nodes import Array, Item, Value, describe
+from .options import HOST_OPTIONS
+from .report import Report, nearest
+
+__all__ = ["HostMaker"]
+
+MAX_NAME = 128
+"""Characters of a backend's name, as in lighttpd."""
+MAX_SOCKET_PATH = 105
+"""Bytes of the path of a unix socket: what `sun_path` takes, less what lighttpd keeps back."""
+
+NOT_SERVED = {"cache": False, "health-check": False, "resolve": False, "url": True, "python": True}
+"""Options of ours that are not built yet; True: an authorizer that is not asked would let everybody in."""
+
+
+class HostMaker:
+    """Makes the extensions of one configuration, each array of hosts once."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self._hosts: dict[int, tuple[HostConfig, ...]] = {}
+        self._extensions: dict[tuple[str, int], Extension] = {}
+        self._spawned: dict[tuple[str, int], HostConfig] = {}
+
+    def extensions(self, value: Value, context: Context) -> tuple[Extension, ...]:
+        if not isinstance(value, Array) or any(item.key is None for item in value):
+            raise ValueError
+        found: list[Extension] = []
+        for item in value:
+            key = item.key or ""
+            if not isinstance(item.value, Array) or not all(isinstance(host.value, Array) for host in item.value):
+                message = f'{context.name}: "{key}" takes a list of hosts, each in parentheses: (( "host" => ... ))'
+                self.report.error(InvalidValue, message, item.where)
+                continue
+            known = self._extensions.get((key, id(item.value)))
+            if known is None:
+                known = Extension(key, self._host_list(key, item.value), item.where)
+                self._extensions[key, id(item.value)] = known
+            found.append(known)
+        return tuple(found)
+
+    def _host_list(self, key: str, value: Array) -> tuple[HostConfig, ...]:
+        if id(value) not in self._hosts:
+            if not value.items:
+                self.report.error(InvalidValue, f'fastcgi.server: "{key}" has no host', value.where)
+            self._hosts[id(value)] = tuple(self._host(item) for item in value)
+        return self._hosts[id(value)]
+
+    def _host(self, item: Item) -> HostConfig:
+        assert isinstance(item.value, Array)
+        where = item.value.where
+        values: dict[str, Any] = {"name": item.key or "", "where": where}
+        places: dict[str, Where] = {}
+        for option in item.value:
+            if option.key is None:
+                message = f"a host is made of options like \"port\" => 9000, found {describe(option.value)}"
+                self.report.error(InvalidValue, message, option.where)
+            else:
+                places[option.key] = option.where
+                self._option(option.key, option.value, option.where, values)
+        values.setdefault("min_procs", values.get("max_procs", HostConfig().max_procs))
+        faults = len(self.report.errors)
+        self._check(values, places, where)
+        host = HostConfig(**values)
+        if len(self.report.errors) == faults:
+            self._check_spawning(host)
+        return host
+
+    def _option(self, name: str, value: Value, where: Where, values: dict[str, Any]) -> None:
+        option = HOST_OPTIONS.get(name)
+        if option is None:
+            self._unknown(name, where)
+            return
+        context = Context(self.report, name, where, None, self.extensions)
+        try:
+            values[option.attributes[0]] = option.kind.parse(value, context)
+        except ValueError:
+            message = f'"{name}" takes {option.kind.label}, found {describe(value)}'
+            self.report.error(InvalidValue, message, where)
+        if values.get("upgrade") and name == "upgrade":
+            self.report.warn('"upgrade" is known, but not served yet', where)
+
+    def _unknown(self, name: str, where: Where) -> None:
+        if name not in NOT_SERVED:
+            message = f'unknown option "{name}" of a fastcgi.server host{nearest(name, [*HOST_OPTIONS, *NOT_SERVED])}'
+            self.report.error(UnknownOption, message, where)
+        elif NOT_SERVED[name]:
+            message = f'"{name}" is not served yet, and serving without this authorizer would be unsafe'
+            self.report.error(InvalidValue, message, where)
+        else:
+            self.report.warn(f'"{name}" is known, but not served yet', where)
+
+    def _check(self, values: dict[str, Any], places: dict[str, Where], where: Where) -> None:
+        """What holds between options, and lighttpd's defaults for those that name the backend's address."""
+        error = self.report.error
+        if len(values["name"]) > MAX_NAME:
+            error(InvalidValue, f"the name of a host has more than {MAX_NAME} characters", where)
+        if values.get("socket") and ("host" in values or "port" in values):
+            error(InvalidValue, 'either "host" and "port" or "socket" name a backend, not both', places["socket"])
+            return
+        if values.get("host", "").startswith("/"):
+            values["socket"] = values.pop("host")
+            values.pop("port", None)
+        if values.get("socket"):
+            self._check_socket(values, places.get("socket", where))
+        elif not values.get("host") and not values.get("bin_path"):
+            if not {"host", "socket", "bin-path"} & places.keys():
+                error(InvalidValue, 'a host needs "host" (and "port"), "socket" or "bin-path"', where)
+        else:
+            values["host"] = values.get("host") or "127.0.0.1"
+            values.setdefault("port", 80)
+        if values["min_procs"] > values.get("max_procs", HostConfig().max_procs):
+            error(InvalidValue, '"min-procs" is more than "max-procs"', places.get("min-procs", where))
+        if values.get("bin_path") and values.get("disable_time") == 0:
+            self.report.warn('"disable-time" 0 restarts a spawned process without a pause', places["disable-time"])
+        self._check_x_sendfile(values, places, where)
+
+    def _check_socket(self, values: dict[str, Any], where: Where) -> None:
+        last = f"-{values.get('max_procs', HostConfig().max_procs) - 1}" if values.get("bin_path") else ""
+        if len(os.fsencode(values["socket"] + last)) > MAX_SOCKET_PATH:
+            message = f'"socket" is longer than {MAX_SOCKET_PATH} bytes, with the number of a spawned process'
+            self.report.error(InvalidValue, message, where)
+
+    def _check_x_sendfile(self, values: dict[str, Any], places: dict[str, Where], where: Where) -> None:
+        if values.get("x_sendfile") and not values.get("x_sendfile_docroot"):
+            place = places.get("x-sendfile") or places.get("allow-x-send-file") or where
+            message = '"x-sendfile" without "x-sendfile-docroot" lets the backend send any file that gfastcgi can read'
+            self.report.warn(message, place)
+        if any(os.path.normpath(folder) in ("/", "//") for folder in values.get("x_sendfile_docroot", ())):
+            message = '"x-sendfile-docroot" names "/": the backend may send any file that gfastcgi can read'
+            self.report.warn(message, places["x-sendfile-docroot"])
+
+    def _check_spawning(self, host: HostConfig) -> None:
+        """Two commands cannot share the socket that they are to listen on."""
+        if not host.bin_path:
+            return
+        if not host.socket and host.port + host.max_procs - 1 > 65535:
+            self.report.error(InvalidValue, '"port" and "max-procs" reach beyond port 65535', host.where)
+        count = 1 if host.socket else host.max_procs
+        for number in range(count):
+            endpoint = (host.socket or host.host, host.port + number)
+            other = self._spawned.setdefault(endpoint, host)
+            if other.bin_path != host.bin_path:
+                what = f'socket "{host.socket}"' if host.socket else f'socket "{endpoint[0]}:{endpoint[1]}"'
+                message = f'the {what} belongs to the "bin-path" of {other.where}, and cannot have another one'
+                self.report.error(InvalidValue, message, host.where)
+                return

@@ -1,0 +1,221 @@
+"""The one table of options: parser, error messages, `gfastcgi -p` and docs/lighttpd.md all read it.
+
+Contract: a directive or host option exists when it stands here; its default is the one of its attribute in `config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..config import Extension, HostConfig, ServerConfig, Settings
+from . import kinds
+from .flags import feature_flags
+from .kinds import Kind
+from .nodes import Array, Value
+
+__all__ = ["DIRECTIVES", "HOST_OPTIONS", "Option", "default_of", "options_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One directive (`scope` "server" or "request") or host option ("host")."""
+
+    name: str
+    attributes: tuple[str, ...]
+    kind: Kind
+    doc: str
+    scope: Literal["server", "request", "host"] = "request"
+    is_alias: bool = False
+    is_additive: bool = False
+    """Several directives of one scope add up in `attributes`, in the order of the table."""
+
+
+def _host(name: str, kind: Kind, doc: str, *, attribute: str = "", is_alias: bool = False) -> Option:
+    return Option(name, (attribute or name.replace("-", "_"),), kind, doc, "host", is_alias)
+
+
+def _server(name: str, attribute: str, kind: Kind, doc: str, *more: str) -> Option:
+    return Option(name, (attribute, *more) if attribute else (), kind, doc, "server")
+
+
+def _rules(name: str, attribute: str, kind: Kind, doc: str, *, is_alias: bool = False) -> Option:
+    return Option(name, (attribute,), kind, doc, "request", is_alias, True)
+
+
+_seconds = kinds.integer(0, label="a number of seconds")
+_some_seconds = kinds.integer(1, label="a number of seconds, at least 1")
+_count = kinds.integer(0)
+
+HOST_OPTIONS: dict[str, Option] = {
+    option.name: option
+    for option in (
+        _host("host", kinds.text, "name or address of the backend; a unix socket when it begins with `/`"),
+        _host("port", kinds.integer(1, 65535), "TCP port, 80 if absent; counts up with each proc that is spawned"),
+        _host("socket", kinds.path, "path of a unix socket; spawned procs get `-0`, `-1`, ... behind it"),
+        _host("bin-path", kinds.path, "command that is spawned; its words may be quoted"),
+        _host("bin-environment", kinds.pairs, "variables for the spawned process"),
+        _host("bin-copy-environment", kinds.strings, "names of the only variables that it inherits; absent: all"),
+        _host("mode", kinds.choice("responder", "authorizer"), "the FastCGI role"),
+        _host("docroot", kinds.path, "document root at the backend; of an authorizer: of what it authorizes"),
+        _host("check-local", kinds.boolean, "ask only for files that exist beneath the document root; else 404"),
+        _host("min-procs", kinds.integer(0, 1024), "processes at least; absent: as `max-procs`"),
+        _host("max-procs", kinds.integer(1, 1024), "processes at most"),
+        _host("max-load-per-proc", _count, "requests per process before another one is spawned"),
+        _host("listen-backlog", kinds.integer(1, 65535), "backlog of a spawned process's socket"),
+        _host("broken-scriptfilename", kinds.boolean, "SCRIPT_FILENAME with PATH_INFO behind it, for PHP"),
+        _host("fix-root-scriptname", kinds.boolean, 'PATH_INFO is the whole path for the extension "/"'),
+        _host("strip-request-uri", kinds.text, "prefix that is cut from REQUEST_URI"),
+        _host("disable-time", _seconds, "seconds before a backend that failed is tried again"),
+        _host("idle-timeout", _seconds, "seconds before an unused spawned process ends"),
+        _host("allow-x-send-file", kinds.boolean, 'old name of "x-sendfile"', attribute="x_sendfile", is_alias=True),
+        _host("x-sendfile", kinds.boolean, "the backend may name a file to send instead of its answer"),
+        _host("x-sendfile-docroot", kinds.paths, "trees that such a file has to lie in"),
+        _host("kill-signal", kinds.integer(1, 64), "signal that ends a spawned process"),
+        _host("tcp-fin-propagate", kinds.boolean, "a client that leaves is told to the backend by closing"),
+        _host("connect-timeout", _seconds, "seconds to connect"),
+        _host("write-timeout", _seconds, "seconds in which the backend takes nothing; 0: no limit"),
+        _host("read-timeout", _seconds, "seconds in which the backend says nothing; 0: no limit"),
+        _host("upgrade", kinds.boolean, "WebSocket; accepted with a warning, not served yet"),
+        _host("keep-alive", kinds.boolean, "keep connections; absent: where the capacity is known"),
+        _host("max-connections", kinds.integer(1, 65535), "most connections at once to one proc"),
+        _host("queue-timeout", _seconds, "seconds that a request waits for a free connection; then 503"),
+        _host("weight", kinds.integer(1, 1000), "share of the load"),
+        _host("require-status", kinds.boolean, "an authorizer's answer without a Status line denies"),
+    )
+}
+
+
+
+def _render_host(host: HostConfig) -> Array:
+    """What of `host` differs from the defaults."""
+    found: list[tuple[str | None, Value]] = []
+    for option in HOST_OPTIONS.values():
+        value = getattr(host, option.attributes[0])
+        default = host.max_procs if option.name == "min-procs" else default_of(option)
+        rendered = None if option.is_alias or value == default else option.kind.render(value)
+        if rendered is not None:
+            found.append((option.name, rendered))
+    return kinds.array(found)
+
+
+def _render_extensions(value: tuple[Extension, ...]) -> Array:
+    return kinds.array([
+        (extension.key, kinds.array([(host.name or None, _render_host(host)) for host in extension.hosts]))
+        for extension in value
+    ])
+
+
+_extensions = Kind(
+    'hosts by extension like ( ".php" => (( "socket" => "/run/php.sock" )) )',
+    lambda value, context: context.make_extensions(value, context),
+    _render_extensions,
+)
+
+DIRECTIVES: dict[str, Option] = {
+    option.name: option
+    for option in (
+        _server("server.modules", "modules", kinds.strings, "names of modules; every directive works without them"),
+        Option("server.document-root", ("document_root",), kinds.path, "folder of the site's files; required"),
+        _server("server.port", "", kinds.integer(0, 65535), "port to listen on, 80 if absent; 0: any free one"),
+        _server("server.bind", "", kinds.text, "address to listen on, IPv6 in brackets, or the path of a unix socket"),
+        _server("server.socket-perms", "", kinds.octal, "mode of unix sockets that are listened on"),
+        _server("server.listen-backlog", "listen_backlog", kinds.integer(1, 65535), "connections waiting for accept"),
+        Option("server.name", ("server_name",), kinds.text, "SERVER_NAME for requests that name no host"),
+        Option("server.tag", ("server_tag",), kinds.text, "value of the field Server; empty: no field"),
+        _server("server.errorlog", "errorlog", kinds.log_path, "file of the error log; absent: stderr"),
+        _server("server.pid-file", "pid_file", kinds.path, "file that holds the process id"),
+        _server("server.username", "username", kinds.text, "user to become after the ports are bound"),
+        _server("server.groupname", "groupname", kinds.text, "group to become"),
+        _server("server.chroot", "chroot", kinds.path, "folder to make the root"),
+        _server("server.upload-dirs", "upload_dirs", kinds.paths, "folders for bodies too big for memory"),
+        _server("server.max-connections", "max_connections", kinds.integer(1), "clients at once"),
+        _server("server.max-fds", "max_fds", _count, "open files at most; 0: as the system has it"),
+        _server(
+            "server.max-request-field-size", "max_field_size", kinds.integer(256, 65535),
+            "most bytes of a field, and of the request target", "max_target_size",
+        ),
+        _server("server.http-parseopts", "url_normalize_2f", kinds.parse_options, "`url-path-2f-reject` or `-decode`"),
+        _server("server.feature-flags", "graceful_timeout", feature_flags, "`server.graceful-shutdown-timeout`"),
+        Option("server.max-request-size", ("max_request_size",), kinds.kibibytes, "KiB that a body may have; 0: any"),
+        Option("server.max-keep-alive-requests", ("max_keep_alive_requests",), _count, "requests of one connection"),
+        Option("server.max-keep-alive-idle", ("max_keep_alive_idle",), _seconds, "seconds between requests"),
+        Option("server.max-read-idle", ("max_read_idle",), _some_seconds, "seconds in which a client sends nothing"),
+        Option("server.max-write-idle", ("max_write_idle",), _some_seconds, "seconds in which a client takes nothing"),
+        Option("server.stream-request-body", ("stream_request_body",), kinds.integer(0, 2), "0: spool bodies first"),
+        Option("server.stream-response-body", ("stream_response_body",), kinds.integer(0, 2), "0: collect answers"),
+        Option("server.follow-symlink", (), kinds.boolean, "links lead only inside the docroot, or into the next list"),
+        Option("server.symlink-docroots", ("symlink_roots",), kinds.paths, "trees outside that links may lead into"),
+        Option("index-file.names", ("index_file_names",), kinds.strings, "files that answer for a folder"),
+        Option("mimetype.assign", ("mimetypes",), kinds.pairs, 'content types by suffix; "" is the default'),
+        Option("static-file.etags", ("etags",), kinds.boolean, "send ETag with files"),
+        Option("etag.use-inode", (), kinds.boolean, "accepted; an ETag has one form"),
+        Option("etag.use-mtime", (), kinds.boolean, "accepted; an ETag has one form"),
+        Option("etag.use-size", (), kinds.boolean, "accepted; an ETag has one form"),
+        Option(
+            "static-file.exclude-extensions", ("static_exclude_extensions",), kinds.strings,
+            "suffixes that are never sent as files",
+        ),
+        _rules("url.rewrite-once", "rewrite", kinds.rules(), "rewrites the target; the first match is the last"),
+        _rules("url.rewrite", "rewrite", kinds.rules(), "as `url.rewrite-once`", is_alias=True),
+        _rules("url.rewrite-final", "rewrite", kinds.rules(), "as `url.rewrite-once`", is_alias=True),
+        _rules("url.rewrite-repeat", "rewrite", kinds.rules(once=False), "begins anew after a match, up to 100 times"),
+        _rules(
+            "url.rewrite-if-not-file", "rewrite_if_not_file", kinds.rules(if_not_file=True),
+            "as `-once`, when the path is no file",
+        ),
+        _rules(
+            "url.rewrite-repeat-if-not-file", "rewrite_if_not_file", kinds.rules(once=False, if_not_file=True),
+            "as `-repeat`, when the path is no file",
+        ),
+        Option("url.redirect", ("redirect",), kinds.rules(), "answers with a redirection"),
+        Option("url.redirect-code", ("redirect_code",), kinds.integer(300, 399), "status of the redirection"),
+        Option("url.access-deny", ("access_deny",), kinds.strings, 'suffixes of paths that get 403; "" is all'),
+        Option("url.access-allow", ("access_allow",), kinds.strings, "suffixes of the only paths that do not"),
+        Option("alias.url", ("alias",), kinds.prefix_pairs, "folders for prefixes of the path"),
+        Option("accesslog.filename", ("accesslog_filename",), kinds.log_path, "file of the access log; absent: stderr"),
+        Option("accesslog.format", ("accesslog_format",), kinds.text, "form of its lines"),
+        Option("fastcgi.server", ("extensions",), _extensions, "backends by extension"),
+        Option("fastcgi.map-extensions", ("map_extensions",), kinds.pairs, "extensions that share another's backends"),
+        Option(
+            "fastcgi.balance", ("balance",),
+            kinds.choice("fair", "least-connection", "round-robin", "hash", "sticky"), "which backend gets a request",
+        ),
+        Option("fastcgi.debug", ("debug",), kinds.integer(0, 65535), "1: log what happens at the backends"),
+    )
+}  # fmt: skip
+
+_HOLDERS: dict[str, Any] = {"server": ServerConfig(), "request": Settings(), "host": HostConfig()}
+
+
+def default_of(option: Option) -> Any:
+    """The value of the option's attribute in an empty configuration; None where it has no attribute."""
+    return getattr(_HOLDERS[option.scope], option.attributes[0]) if option.attributes else None
+
+
+def _default_text(option: Option) -> str:
+    value = default_of(option)
+    if value is None or (value in ("", (), 0) and option.name in ("host", "port", "socket")):
+        return ""
+    if option.name == "min-procs":
+        return "max-procs"
+    rendered: Value | None = option.kind.render(value)
+    if isinstance(rendered, Array) or rendered in ("", None):
+        return ""
+    return f"`{rendered}`"
+
+
+def _rows(options: dict[str, Option]) -> Iterator[str]:
+    yield "| name | takes | default | meaning |"
+    yield "|---|---|---|---|"
+    for option in options.values():
+        yield f"| `{option.name}` | {option.kind.label} | {_default_text(option)} | {option.doc} |"
+
+
+def options_table() -> str:
+    """The tables of docs/lighttpd.md, in Markdown; a test holds the page against it."""
+    lines = ["### Directives", "", *_rows(DIRECTIVES), "", "### Options of a `fastcgi.server` host", ""]
+    return "\n".join([*lines, *_rows(HOST_OPTIONS), ""])
+
+
