@@ -1,8 +1,8 @@
 """Opens files that lie beneath a root directory, and no others: judged by what was opened, never by a path string.
 
-Contract: `open_beneath` gives a regular file or a directory, opened without blocking, or raises an OSError that names why not.
+Contract: `open_beneath` gives a regular file or a directory, opened without blocking, or raises the OSError that fits.
 Plan: one openat2 call (Linux 5.6) refuses every way out; kernels without it get the same answers from a walk by
-component. A link that leaves the root is followed once, and its end has to lie in the root or in a tree named beside it.
+component. A link that leaves the root is followed to its end, which has to lie in the root or a tree named beside it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import ctypes
 import errno
 import os
 import stat
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-__all__ = ["OpenedFile", "open_beneath", "stat_beneath"]
+__all__ = ["OpenedFile", "has_openat2", "open_beneath", "stat_beneath"]
 
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _LOOK: Final = os.O_PATH | os.O_CLOEXEC
-_OPENAT2: Final = 437
 _RESOLVE_NO_MAGICLINKS: Final = 0x02
 _RESOLVE_BENEATH: Final = 0x08
 _MAX_LINKS: Final = 40  # as the kernel counts (path_resolution(7))
@@ -64,8 +62,9 @@ class OpenedFile:
 def open_beneath(root: str, path: str, *, extra_roots: Sequence[str] = ()) -> OpenedFile:
     """Opens `path`, taken relative to the directory `root` (leading slashes mean nothing), for reading.
 
-    Symbolic links may lead anywhere inside `root` and inside `extra_roots`. Raises FileNotFoundError, NotADirectoryError,
-    PermissionError for what lies outside, may not be read or is neither file nor directory; other OSErrors as they come.
+    Symbolic links may lead anywhere inside `root` and inside `extra_roots`. Raises FileNotFoundError,
+    NotADirectoryError; PermissionError for what lies outside, may not be read or is neither file nor directory;
+    other OSErrors as they come.
     """
     file = OpenedFile(_open(root, path, _READ, extra_roots))
     if file.is_regular or file.is_dir:
@@ -148,11 +147,15 @@ def _how(flags: int, *, is_bound: bool) -> _OpenHow:
 
 
 _HOWS = {
-    (flags, is_bound): ctypes.byref(_how(flags, is_bound=is_bound)) for flags in (_READ, _LOOK) for is_bound in (True, False)
+    (flags, is_bound): ctypes.byref(_how(flags, is_bound=is_bound))
+    for flags in (_READ, _LOOK)
+    for is_bound in (True, False)
 }
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
-_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
 _syscall.restype = ctypes.c_long
+# Made once instead of argtypes, whose conversions cost 1 us a call.
+_OPENAT2: Final = ctypes.c_long(437)
+_HOW_SIZE: Final = ctypes.c_size_t(ctypes.sizeof(_OpenHow))
 
 
 def _open_by_openat2(top: int, path: bytes, flags: int, *, is_bound: bool) -> int:
@@ -160,7 +163,7 @@ def _open_by_openat2(top: int, path: bytes, flags: int, *, is_bound: bool) -> in
     how = _HOWS[flags, is_bound]
     code = 0
     for _ in range(_ATTEMPTS):
-        fd: int = _syscall(_OPENAT2, top, path, how, ctypes.sizeof(_OpenHow))
+        fd: int = _syscall(_OPENAT2, top, path, how, _HOW_SIZE)
         if fd >= 0:
             return fd
         code = ctypes.get_errno()
@@ -214,9 +217,12 @@ def _step_to_top(parents: list[int], *, is_bound: bool) -> None:
         os.close(parents.pop())
 
 
+def has_openat2() -> bool:
+    """Whether the kernel opens beneath a directory in one call; if not, a walk does it."""
+    return _open_at is _open_by_openat2
+
+
 def _best_way() -> Callable[..., int]:
-    if not sys.platform.startswith("linux"):
-        return _open_by_walk
     top = os.open("/", _LOOK | os.O_DIRECTORY)
     try:
         os.close(_open_by_openat2(top, b".", _LOOK, is_bound=True))

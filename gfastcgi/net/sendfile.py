@@ -47,8 +47,10 @@ class FileBody:
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self._pieces = pieces
-        self.length = sum(len(piece) if isinstance(piece, bytes) else piece[2] - piece[1] for piece in pieces)
+        self.length = 0
         """Bytes of the whole body."""
+        for piece in pieces:
+            self.length += len(piece) if isinstance(piece, bytes) else piece[2] - piece[1]
 
     def __repr__(self) -> str:
         return f"<FileBody {self.length} bytes in {len(self._pieces)} pieces>"
@@ -72,7 +74,7 @@ class FileBody:
                 yield from _read(*piece)
 
     def send_to(self, stream: Sink) -> None:
-        """Sends the body. Raises `StreamClosed`, `StreamTimeout`; `StreamError` when a file cannot deliver its range."""
+        """Sends the body. Raises `StreamClosed`, `StreamTimeout`; `StreamError` when a file has not what it had."""
         for piece in self._pieces:
             if isinstance(piece, bytes):
                 stream.send_all(piece)
