@@ -11,6 +11,7 @@ import http.client
 import re
 import shutil
 import zlib
+from contextlib import closing
 from html import unescape
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -141,11 +142,12 @@ def test_dokuwiki(
     find_peer("dokuwiki")
     prepend = make_wiki(tmp_path, x_sendfile)
     socket = start_php_fpm(processes, tmp_path / "fpm", ini={"auto_prepend_file": str(prepend)})
-    visit_wiki(gateway(SITE.format(socket=socket, folder=tmp_path)).port)
+    browser = Browser(gateway(SITE.format(socket=socket, folder=tmp_path)).port)
+    with closing(browser.connection):
+        visit_wiki(browser)
 
 
-def visit_wiki(port: int) -> None:
-    browser = Browser(port)
+def visit_wiki(browser: Browser) -> None:
 
     # A page, by the index file and by its name, and what belongs to it.
     status, page = browser.get("/")

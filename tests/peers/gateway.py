@@ -5,6 +5,7 @@ At the end of every test its exit code must be 0, its log without a traceback, a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -150,9 +151,11 @@ class Gateway:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"gfastcgi did not end within {timeout:g} s of SIGTERM:\n{self.log}") from None
-        left = children(os.getpid()) - self._before - {self.pid}
-        kill_all(left)
         self._join()
+        with contextlib.suppress(AssertionError):  # what it killed may still be on its way out
+            wait_until(lambda: not children(os.getpid()) - self._before, "its processes to end", 2)
+        left = children(os.getpid()) - self._before
+        kill_all(left)
         assert self.process.returncode == 0, f"exit code {self.process.returncode}\n{self.log}"
         assert "Traceback" not in self.log, self.log
         assert not left, f"processes were left: {left}"

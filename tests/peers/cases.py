@@ -1,0 +1,100 @@
+"""The catalogue of bad inputs in tests/data: how a case is read, sent and judged.
+
+`expected` holds what must come of it: `status` (any of them; "close": no answer at all), `close` (the connection
+ends), `backend_max` (requests that the backend may see), `responses_max`, `env_must` and `env_must_not` (a part of a
+meta-variable, or how `NAME=value` starts), `body_must`, `body_must_not`, `header_must_not` (lower case) and
+`must_truncate` (never a whole answer).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peers.backend import ScriptedBackend, Seen
+    from peers.gateway import Gateway
+    from peers.http import Answer
+
+DATA = Path(__file__).parents[1] / "data"
+SENTINEL = b"GET /echo/sentinel HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+Case = dict[str, Any]
+
+
+def load(name: str) -> list[Case]:
+    cases: list[Case] = json.loads((DATA / name).read_text())
+    return cases
+
+
+def join(pieces: list[str | list[Any]]) -> bytes:
+    """The bytes of a case: text in latin-1, or [text, how often]."""
+    return b"".join(
+        piece.encode("latin-1") if isinstance(piece, str) else piece[0].encode("latin-1") * piece[1] for piece in pieces
+    )
+
+
+def check_answer(expected: Case, answer: Answer | None) -> None:
+    """What can be judged by one answer."""
+    if answer is None:
+        assert "close" in expected["status"], "the connection ended without an answer"
+        return
+    assert answer.status in expected["status"], answer
+    for text in expected.get("body_must", ()):
+        assert text.encode() in answer.body
+    for text in expected.get("body_must_not", ()):
+        assert text.encode() not in answer.body
+    head = answer.head.decode("latin-1").lower().replace("\n", "\r\n")
+    for text in expected.get("header_must_not", ()):
+        assert text not in (head if len(text) > 1 else head.replace("\r\n", "")), head
+    if expected.get("must_truncate") and answer.status < 400:
+        assert not answer.whole, "an answer that broke off looks whole"
+
+
+def check_variables(expected: Case, seen: list[Seen]) -> None:
+    lines = [
+        f"{name}={value.decode('latin-1')}"
+        for one in seen
+        for name, value in one.params.items()
+        if name not in ("REMOTE_PORT", "SERVER_PORT", "DOCUMENT_ROOT", "PATH_TRANSLATED")
+    ]
+
+    def stands(text: str) -> bool:
+        return any(line.startswith(text) if "=" in text else text in line for line in lines)
+
+    for text in expected.get("env_must", ()):
+        assert stands(text), lines
+    for text in expected.get("env_must_not", ()):
+        assert not stands(text), lines
+
+
+def check_bad_request(gateway: Gateway, backend: ScriptedBackend, case: Case) -> None:
+    """Sends one case of http1/bad_requests.json to a gateway whose /echo is `backend`.
+
+    Where the connection may live on, a good request follows: it must be answered in step, or the connection be closed.
+    """
+    expected, begun, known = case["expected"], backend.begun, len(backend.requests)
+    with gateway.connect() as connection:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(join(case["send"]))
+            if case.get("half_close"):
+                connection.half_close()
+        answers: list[Answer] = []
+        answer = connection.try_answer()
+        check_answer(expected, answer)
+        if answer is not None:
+            answers.append(answer)
+        if expected.get("close"):
+            assert connection.is_closed(), "the connection stays open"
+        elif answer is not None:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.send(SENTINEL)
+            while (answer := connection.try_answer()) is not None:
+                answers.append(answer)
+    seen = [one for one in backend.requests[known:] if not (one.text("REQUEST_URI") or "").endswith("/sentinel")]
+    sentinels = len(backend.requests) - known - len(seen)
+    assert backend.begun - begun - sentinels <= expected["backend_max"], [one.params for one in seen]
+    assert len(answers) - sentinels <= expected.get("responses_max", max(1, expected["backend_max"])), answers
+    check_variables(expected, seen)
