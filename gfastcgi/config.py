@@ -13,6 +13,7 @@ from typing import Any, Literal
 __all__ = [
     "Address",
     "Block",
+    "Captures",
     "Condition",
     "Config",
     "Extension",
@@ -104,6 +105,10 @@ class Condition:
     operator: Operator
     operand: str
     where: Where = Where()
+
+
+Captures = Mapping[Condition, tuple[str, ...]]
+"""What `=~` conditions captured for one request, as far as rewrite rules refer to it: %0 to %9 of each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 
 import regex
 
-from .errors import BadRequest
+from gfastcgi.errors import BadRequest
 
 __all__ = ["MATCH_TIMEOUT", "Pattern", "is_linear"]
 

@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from .config import RewriteRule
-from .errors import LocalProtocolError
-from .patterns import Pattern
-from .sites import Captures
+from gfastcgi.config import Captures, RewriteRule
+from gfastcgi.errors import LocalProtocolError
+from gfastcgi.patterns import Pattern
 
 __all__ = ["MAX_REWRITES", "Origin", "Redirector", "Rewriter"]
 

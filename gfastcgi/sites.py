@@ -7,20 +7,17 @@ most once, and notes in a bit mask which blocks hold; the settings of a mask are
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
-from .config import Block, Condition, Config, RewriteRule, Settings
-from .patterns import Pattern
+from gfastcgi.config import Block, Captures, Condition, Config, RewriteRule, Settings
+from gfastcgi.patterns import Pattern
 
-__all__ = ["Captures", "ConditionRequest", "SiteTable"]
+__all__ = ["ConditionRequest", "SiteTable"]
 
 T = TypeVar("T")
-
-Captures = Mapping[Condition, tuple[str, ...]]
-"""What the `=~` conditions captured that rewrite rules refer to: %0 to %9 of each."""
 
 NO_CAPTURES: Captures = {}
 MAX_CACHED = 4096

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from ..config import Config, Where
-from ..errors import ConfigError
-from .compile import compile_config
-from .evaluate import evaluate, read_text
-from .options import options_table
-from .render import render
-from .report import ConfigWarning, Report
+from gfastcgi.config import Config, Where
+from gfastcgi.errors import ConfigError
+from gfastcgi.lighttpd.compile import compile_config
+from gfastcgi.lighttpd.evaluate import evaluate, read_text
+from gfastcgi.lighttpd.options import options_table
+from gfastcgi.lighttpd.render import render
+from gfastcgi.lighttpd.report import ConfigWarning, Report
 
 __all__ = ["ConfigWarning", "load", "loads", "options_table", "render"]
 

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from ..config import Address, Block, Condition, Config, ServerConfig, Settings, Where
-from ..errors import ConfigSyntaxError, InvalidValue
-from .conditions import SOCKET, canonical, parse_address
-from .evaluate import Scope, Setting
-from .hosts import HostMaker
-from .kinds import Context
-from .nodes import Array, describe
-from .options import DIRECTIVES, Option
-from .report import Report, nearest
-from .unserved import UNSAFE, UNSERVED, unsafe_reason
+from gfastcgi.config import Address, Block, Condition, Config, ServerConfig, Settings, Where
+from gfastcgi.errors import ConfigSyntaxError, InvalidValue
+from gfastcgi.lighttpd.conditions import SOCKET, canonical, parse_address
+from gfastcgi.lighttpd.evaluate import Scope, Setting
+from gfastcgi.lighttpd.hosts import HostMaker
+from gfastcgi.lighttpd.kinds import Context
+from gfastcgi.lighttpd.nodes import Array, describe
+from gfastcgi.lighttpd.options import DIRECTIVES, Option
+from gfastcgi.lighttpd.report import Report, nearest
+from gfastcgi.lighttpd.unserved import UNSAFE, UNSERVED, unsafe_reason
 
 __all__ = ["compile_config"]
 

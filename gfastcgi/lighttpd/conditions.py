@@ -10,10 +10,10 @@ import ipaddress
 import re
 from dataclasses import replace
 
-from ..config import Address, Condition
-from ..errors import InvalidValue, UnknownOption
-from .kinds import check_pattern
-from .report import Report, nearest
+from gfastcgi.config import Address, Condition
+from gfastcgi.errors import InvalidValue, UnknownOption
+from gfastcgi.lighttpd.kinds import check_pattern
+from gfastcgi.lighttpd.report import Report, nearest
 
 __all__ = ["HTTP_NAMES", "SOCKET", "canonical", "parse_address"]
 

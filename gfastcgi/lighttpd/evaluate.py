@@ -14,10 +14,10 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..config import Condition, Where
-from ..errors import ConfigError, ConfigSyntaxError, InvalidValue
-from .grammar import MAX_NESTING, parse
-from .nodes import (
+from gfastcgi.config import Condition, Where
+from gfastcgi.errors import ConfigError, ConfigSyntaxError, InvalidValue
+from gfastcgi.lighttpd.grammar import MAX_NESTING, parse
+from gfastcgi.lighttpd.nodes import (
     Array,
     Assign,
     Chain,
@@ -32,7 +32,7 @@ from .nodes import (
     Value,
     describe,
 )
-from .report import Report, nearest
+from gfastcgi.lighttpd.report import Report, nearest
 
 __all__ = ["SHELL_TIMEOUT", "Scope", "Setting", "evaluate", "read_text"]
 

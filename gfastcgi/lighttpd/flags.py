@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..config import ServerConfig
-from ..errors import InvalidValue
-from .kinds import Context, Kind, array
-from .nodes import Array, Value
-from .report import nearest
+from gfastcgi.config import ServerConfig
+from gfastcgi.errors import InvalidValue
+from gfastcgi.lighttpd.kinds import Context, Kind, array
+from gfastcgi.lighttpd.nodes import Array, Value
+from gfastcgi.lighttpd.report import nearest
 
 __all__ = ["feature_flags"]
 

@@ -18,9 +18,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple, cast
 
-from ..config import Operator, Where
-from ..errors import ConfigSyntaxError
-from .nodes import (
+from gfastcgi.config import Operator, Where
+from gfastcgi.errors import ConfigSyntaxError
+from gfastcgi.lighttpd.nodes import (
     Assign,
     Branch,
     Chain,
@@ -35,7 +35,7 @@ from .nodes import (
     Sum,
     describe,
 )
-from .report import Report
+from gfastcgi.lighttpd.report import Report
 
 __all__ = ["MAX_NESTING", "parse"]
 

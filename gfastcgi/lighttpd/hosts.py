@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..config import Extension, HostConfig, Where
-from ..errors import InvalidValue, UnknownOption
-from .kinds import Context
-from .nodes import Array, Item, Value, describe
-from .options import HOST_OPTIONS
-from .report import Report, nearest
+from gfastcgi.config import Extension, HostConfig, Where
+from gfastcgi.errors import InvalidValue, UnknownOption
+from gfastcgi.lighttpd.kinds import Context
+from gfastcgi.lighttpd.nodes import Array, Item, Value, describe
+from gfastcgi.lighttpd.options import HOST_OPTIONS
+from gfastcgi.lighttpd.report import Report, nearest
 
 __all__ = ["HostMaker"]
 

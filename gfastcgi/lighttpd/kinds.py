@@ -12,10 +12,10 @@ from typing import Any
 
 import regex
 
-from ..config import Condition, Extension, RewriteRule, Where
-from ..errors import InvalidValue, UnknownOption
-from .nodes import Array, Item, Value
-from .report import Report, nearest
+from gfastcgi.config import Condition, Extension, RewriteRule, Where
+from gfastcgi.errors import InvalidValue, UnknownOption
+from gfastcgi.lighttpd.nodes import Array, Item, Value
+from gfastcgi.lighttpd.report import Report, nearest
 
 __all__ = [
     "Context", "Kind", "array", "boolean", "check_pattern", "choice", "integer", "kibibytes", "log_path", "octal",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..config import Operator, Where
+from gfastcgi.config import Operator, Where
 
 __all__ = [
     "Array", "Assign", "Branch", "Chain", "Element", "Expression", "Global", "Include", "Item", "List", "Literal",

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..config import Extension, HostConfig, ServerConfig, Settings
-from . import kinds
-from .flags import feature_flags
-from .kinds import Kind
-from .nodes import Array, Value
+from gfastcgi.config import Extension, HostConfig, ServerConfig, Settings
+from gfastcgi.lighttpd import kinds
+from gfastcgi.lighttpd.flags import feature_flags
+from gfastcgi.lighttpd.kinds import Kind
+from gfastcgi.lighttpd.nodes import Array, Value
 
 __all__ = ["DIRECTIVES", "HOST_OPTIONS", "Option", "default_of", "options_table"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..config import Address, Block, Condition, Config
-from .nodes import Array, Item, Value
-from .options import DIRECTIVES, Option, default_of
+from gfastcgi.config import Address, Block, Condition, Config
+from gfastcgi.lighttpd.nodes import Array, Item, Value
+from gfastcgi.lighttpd.options import DIRECTIVES, Option, default_of
 
 __all__ = ["render"]
 

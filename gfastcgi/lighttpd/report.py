@@ -9,8 +9,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..config import Where
-from ..errors import ConfigError, ConfigErrors
+from gfastcgi.config import Where
+from gfastcgi.errors import ConfigError, ConfigErrors
 
 __all__ = ["ConfigWarning", "Report", "nearest"]
 

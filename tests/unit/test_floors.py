@@ -21,9 +21,9 @@ FLOORS = {
     "net": GROUND, "log": GROUND,
     "routing": CHOICES, "balance": CHOICES, "backend": CHOICES, "auth": CHOICES, "sites": CHOICES, "rewrite": CHOICES,
     "request": CHOICES,
-    "fcgi": WIRES, "http": WIRES, "cgi": WIRES,
+    "fcgi": WIRES, "http": WIRES, "cgi": WIRES, "patterns": WIRES,
     "errors": WORDS, "config": WORDS, "_version": WORDS,
-    "lighttpd": WORDS,
+    "lighttpd": GROUND,  # a side wing: only the doors import it
 }  # fmt: skip
 
 IMPURE = {"gevent", "greenlet", "socket", "select", "selectors", "subprocess", "time", "random", "threading", "asyncio"}
