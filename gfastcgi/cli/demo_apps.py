@@ -108,7 +108,7 @@ class Responder:
         return response
 
     def _login(self, request: webob.Request) -> webob.Response:
-        user, password = request.POST.get("user", ""), request.POST.get("password", "")
+        user, password = str(request.POST.get("user")), str(request.POST.get("password"))
         if not hmac.compare_digest(f"{user}:{password}".encode(), f"{USER}:{PASSWORD}".encode()):
             return _json(401, error="unknown user or wrong password")
         response = _json(200, user=user)

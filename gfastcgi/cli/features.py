@@ -6,7 +6,7 @@ import platform
 from importlib import metadata
 
 from gfastcgi.balance import POLICIES
-from gfastcgi.net import beneath
+from gfastcgi.net.beneath import has_openat2
 
 __all__ = ["features"]
 
@@ -21,7 +21,7 @@ def features() -> str:
         ("FastCGI roles", {"responder": True, "authorizer": True, "filter": False}),
         ("Balancing", dict.fromkeys(POLICIES, True)),
         ("HTTP", {"HTTP/1.0": True, "HTTP/1.1": True, "HTTP/2": False, "TLS": False, "upgrade (websocket)": False}),
-        ("Files", {"openat2 (RESOLVE_BENEATH)": beneath.has_openat2(), "sendfile": True, "X-Sendfile": True}),
+        ("Files", {"openat2 (RESOLVE_BENEATH)": has_openat2(), "sendfile": True, "X-Sendfile": True}),
     ]  # fmt: skip
     return "".join(
         f"\n{title}:\n\n" + "".join(f"\t{'+' if has else '-'} {name}\n" for name, has in rows.items())

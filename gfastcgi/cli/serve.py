@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -73,22 +74,25 @@ class _Signals:
 @contextmanager
 def _caught_signals(on_hangup: Callable[[], None]) -> Iterator[_Signals]:
     signals = _Signals()
-    watchers = [
-        gevent.signal_handler(signal.SIGTERM, signals.ask, signal.SIGTERM),
-        gevent.signal_handler(signal.SIGINT, signals.ask, signal.SIGINT),
-        gevent.signal_handler(signal.SIGHUP, on_hangup),
-    ]
+    loop = gevent.get_hub().loop
+    watchers = [loop.signal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    term, interrupt, hangup = watchers
+    term.start(signals.ask, signal.SIGTERM)
+    interrupt.start(signals.ask, signal.SIGINT)
+    hangup.start(gevent.spawn, on_hangup)
     try:
         yield signals
     finally:
         for watcher in watchers:
-            watcher.cancel()
+            watcher.stop()
+            watcher.close()
 
 
 def _stop(app: assemble.App, timeout: float, signals: _Signals) -> int:
     logger.info("stopping: requests under way have %g s, a second signal ends them at once", timeout)
     stopping = gevent.spawn(app.stop, timeout)
-    gevent.wait([stopping, signals.second], count=1)
+    either: list[Any] = [stopping, signals.second]
+    gevent.wait(either, count=1)
     if signals.second.is_set() and not stopping.ready():
         stopping.kill()
         app.stop(0)

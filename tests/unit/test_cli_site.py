@@ -40,8 +40,8 @@ def test_a_prefix_belongs_to_its_backend_and_shares_its_load(tmp_path: Path) -> 
 
 def test_the_rest_of_the_arguments(tmp_path: Path) -> None:
     config = build(
-        "--root", str(tmp_path), "--bind", "[::1]:81", "--bind", "unix:/run/g.sock", "--index", "a.html", "--index", "b",
-        "--access-log", "-",
+        "--root", str(tmp_path), "--bind", "[::1]:81", "--bind", "unix:/run/g.sock",
+        "--index", "a.html", "--index", "b", "--access-log", "-",
     )  # fmt: skip
     assert config.server.listeners == (Address("::1", 81), Address(path="/run/g.sock"))
     assert config.settings.index_file_names == ("a.html", "b")

@@ -1,0 +1,110 @@
+"""`gfastcgi demo` as a visitor uses it, and what it leaves behind: nothing."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from peers.gateway import Gateway
+from peers.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+POSTCARD = "/private/postcard.svg"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    started: list[Gateway] = []
+
+    def start(*arguments: str) -> Gateway:
+        temporary = tmp_path / "temporary"
+        temporary.mkdir()
+        started.append(Gateway(["demo", "--port", "0", *arguments], cwd=tmp_path, env={"TMPDIR": str(temporary)}))
+        return started[-1]
+
+    yield start
+    for gateway in started:
+        if gateway.process.poll() is None:
+            gateway.stop()
+        assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def log_in(gateway: Gateway, password: str = "lovelace") -> str:
+    answer = gateway.request(
+        "POST", "/app/login", b"user=ada&password=" + password.encode(),
+        **{"X-Demo": "1", "Content-Type": "application/x-www-form-urlencoded"},
+    )  # fmt: skip
+    return (answer.get("set-cookie") or "").partition(";")[0]
+
+
+def test_the_page_and_the_balance(start: Callable[..., Gateway]) -> None:
+    gateway = start("--no-php")
+    page = gateway.get("/")
+    assert (page.status, page.get("content-type")) == (200, "text/html; charset=utf-8")
+    assert b"The gateway is running." in page.body
+    answers = [gateway.get("/app/who/round-robin/").json() for _ in range(8)]
+    assert sorted(answer["name"] for answer in answers) == sorted(["north", "east", "south", "west"] * 2)
+    assert len({answer["pid"] for answer in answers}) == 4
+    for balance in ("least-connection", "hash", "sticky"):
+        assert gateway.get(f"/app/who/{balance}/").json()["pid"] in {answer["pid"] for answer in answers}
+    sticky = {gateway.get("/app/who/sticky/").json()["name"] for _ in range(8)}
+    assert len(sticky) == 1
+    assert b'"mode" => "authorizer"' in gateway.get("/site.conf.txt").body
+    assert gateway.get("/hello.php").status == 404
+
+
+def test_a_login_turns_403_into_a_download(start: Callable[..., Gateway]) -> None:
+    gateway = start("--no-php")
+    assert gateway.get(POSTCARD).status == 403
+    assert log_in(gateway, "wrong") == ""
+    cookie = log_in(gateway)
+    answer = gateway.get(POSTCARD, Cookie=cookie)
+    assert (answer.status, answer.get("content-type"), answer.get("x-served-for")) == (200, "image/svg+xml", "ada")
+    assert answer.get("x-sendfile") is None
+    part = gateway.get(POSTCARD, Cookie=cookie, Range="bytes=0-63")
+    assert (part.status, part.body) == (206, answer.body[:64])
+    assert part.get("content-range") == f"bytes 0-63/{len(answer.body)}"
+    for path in ("/private/none.svg", "/private/../state/session.key", "/private/%2e%2e/%2e%2e/state/session.key"):
+        assert gateway.get(path, Cookie=cookie).status in (403, 404)
+    assert gateway.get(POSTCARD, Cookie=cookie[:-1] + "x").status == 403
+
+
+def test_the_gate_is_shut_while_its_authorizers_are_dead(start: Callable[..., Gateway]) -> None:
+    gateway = start("--no-php")
+    cookie = log_in(gateway)
+    assert gateway.get(POSTCARD, Cookie=cookie).status == 200
+    killed = gateway.request("POST", "/app/kill", b"", **{"X-Demo": "1"}).json()["killed"]
+    assert len(killed) == 2
+    statuses = []
+
+    def is_open_again() -> bool:
+        statuses.append(gateway.get(POSTCARD, Cookie=cookie).status)
+        return statuses[-1] == 200 and 503 in statuses
+
+    wait_until(is_open_again, "new authorizers", 20)
+    assert set(statuses) <= {200, 503}
+    assert gateway.get(POSTCARD).status == 403
+
+
+@pytest.mark.skipif(shutil.which("php-cgi") is None, reason="php-cgi is not installed")
+def test_php_where_it_is_installed(start: Callable[..., Gateway]) -> None:
+    gateway = start()
+    answer = gateway.get("/hello.php")
+    assert answer.status == 200
+    assert answer.body.startswith(b"PHP ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left(start: Callable[..., Gateway], tmp_path: Path, number: int) -> None:
+    gateway = start()
+    folder = Path(gateway.wait_for_log(r"configuration +(\S+)")[1]).parent
+    assert folder.parent == tmp_path / "temporary"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    gateway.terminate(number)
+    gateway.stop()
+    assert not folder.exists()

@@ -1,0 +1,117 @@
+"""The command line's answers: versions, checks, faults with their places, and exit statuses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gfastcgi._version import __version__
+from gfastcgi.cli.command import run
+
+GOOD = """server.document-root = "{root}"
+server.port = 0
+fastcgi.server = ( ".php" => (( "socket" => "{root}/php.sock" )) )
+"""
+BAD = """server.document-root = "{root}"
+fastcgi.balance = "fastest"
+fastcgi.server = ( ".php" => (( "host" => "127.0.0.1", "port" => 70000 )) )
+fastcgi.server += ( "/x" => (( "socket" => "{root}/x", "sockett" => "" )) )
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    file = folder / "site.conf"
+    file.write_text(text.replace("{root}", str(folder)))
+    return str(file)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["-v"]) == 0
+    assert re.fullmatch(rf"gfastcgi/{re.escape(__version__)} - .+\n", capsys.readouterr().out)
+
+
+def test_features_stand_in_lighttpd_s_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["-V"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"gfastcgi/{__version__}")
+    assert "\t+ round-robin" in rest
+    assert "\t+ authorizer" in rest
+    assert "\t- HTTP/2" in rest
+    assert all(re.fullmatch(r"|[A-Z][^:]*:|\t[+-] \S.*", line) for line in rest)
+
+
+def test_without_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    assert "-f FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["-f"], ["serve"], ["check"], ["demo", "--port", "x"]])
+def test_arguments_that_make_no_sense(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(arguments)
+    assert stop.value.code == 2
+    assert "usage: gfastcgi" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["-t"], ["-t", "-D"], ["-tt"], ["-t", "-t"]])
+def test_a_good_file(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*flags, "-f", write(tmp_path, GOOD)]) == 0
+    assert capsys.readouterr().out == "Syntax OK\n"
+
+
+def test_check_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", write(tmp_path, GOOD)]) == 0
+    assert capsys.readouterr().out == "Syntax OK\n"
+
+
+@pytest.mark.parametrize("flags", [["-t", "-f"], ["-p", "-f"], ["check"]])
+def test_every_fault_is_told_with_its_place(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filename = write(tmp_path, BAD)
+    assert run([*flags, filename]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert [re.findall(r":(\d+): ", line)[:1] for line in lines] == [["2"], ["3"], ["4"], []]
+    assert all(line.startswith(f"gfastcgi: {filename}:") for line in lines[:3])
+    assert ("balance" in lines[0], "port" in lines[1], "socket" in lines[2]) == (True, True, True)
+    assert lines[3] == "gfastcgi: 3 faults"
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["-t", "-f", str(tmp_path / "none.conf")]) == 1
+    assert "none.conf" in capsys.readouterr().err
+
+
+def test_a_server_does_not_start_from_a_bad_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["-D", "-f", write(tmp_path, BAD)]) == 255
+    assert capsys.readouterr().err.splitlines()[-1] == "gfastcgi: 3 faults"
+
+
+def test_an_unknown_directive_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filename = write(tmp_path, GOOD + "server.no-such-thing = 1\n")
+    assert run(["-t", "-f", filename]) == 0
+    out, err = capsys.readouterr()
+    assert out == "Syntax OK\n"
+    assert err.startswith(f"gfastcgi: warning: {filename}:4: ")
+    assert "server.no-such-thing" in err
+
+
+def test_what_was_understood_is_printed_and_understood_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["-p", "-f", write(tmp_path, GOOD)]) == 0
+    printed = capsys.readouterr().out
+    assert "php.sock" in printed
+    again = tmp_path / "again.conf"
+    again.write_text(printed)
+    assert run(["-p", "-f", str(again)]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_nothing_is_coloured_away_from_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["-t", "-f", write(tmp_path, BAD)])
+    assert "\x1b" not in capsys.readouterr().err
