@@ -273,6 +273,9 @@ class ScriptedBackend:
         return None
 
     def stop(self) -> None:
+        """Stops listening and ends all connections; a second time does nothing."""
+        if not self._thread.is_alive():
+            return
         self._stopping.send(b"\0")
         self._thread.join()
         self.listener.close()
