@@ -1,0 +1,351 @@
+"""Both ends of a FastCGI connection, sans-I/O: `WebServer` sends requests, `Application` answers them.
+
+Contract: methods that send return the bytes to send; `receive_data` takes bytes in any split and returns events. The
+two tables of `states` say who may send what: a move that is not there raises `LocalProtocolError` (ours) or `BadRecord`
+(the peer's). After `BadRecord` the connection is of no more use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from struct import Struct
+from typing import Final
+
+from gfastcgi.errors import BadRecord, LocalProtocolError
+from gfastcgi.fcgi.constants import (
+    ABORT_REQUEST,
+    BEGIN_REQUEST,
+    DATA,
+    END_REQUEST,
+    GET_VALUES,
+    GET_VALUES_RESULT,
+    KEEP_CONN,
+    KIND_NAMES,
+    MANAGEMENT_ID,
+    MAX_CONTENT,
+    MAX_REQUEST_ID,
+    PARAMS,
+    REQUEST_COMPLETE,
+    STDERR,
+    STDIN,
+    STDOUT,
+    UNKNOWN_TYPE,
+)
+from gfastcgi.fcgi.events import (
+    AbortRequest,
+    BeginRequest,
+    Data,
+    EndRequest,
+    Event,
+    GetValues,
+    Params,
+    Stderr,
+    Stdin,
+    Stdout,
+    UnknownManagement,
+    UnknownType,
+    Values,
+)
+from gfastcgi.fcgi.params import decode_pairs, encode_pairs
+from gfastcgi.fcgi.records import RecordReader, encode_record, encode_stream
+from gfastcgi.fcgi.states import ANSWER, ANSWERING, END, REQUEST, SENT_STDIN, STATE_NAMES, begin_state
+
+__all__ = [
+    "AbortRequest",
+    "Application",
+    "BeginRequest",
+    "Data",
+    "EndRequest",
+    "Event",
+    "GetValues",
+    "Params",
+    "Stderr",
+    "Stdin",
+    "Stdout",
+    "UnknownManagement",
+    "UnknownType",
+    "Values",
+    "WebServer",
+]
+
+# Section 5.1: role (2 bytes), flags (1), reserved (5). Section 5.5: app_status (4), protocol_status (1), reserved (3).
+_BEGIN_BODY = Struct("!HB5x")
+_END_BODY = Struct("!IB3x")
+# BEGIN_REQUEST and the header of the first PARAMS; the empty records behind PARAMS, without and with that of STDIN.
+_BEGIN_AND_HEADER = Struct("!BBHHH HB5x BBHHH")
+_ONE_END = Struct("!BBHI")
+_TWO_ENDS = Struct("!BBHIBBHI")
+
+DEFAULT_MAX_PARAMS: Final = 1 << 20
+"""Bytes of PARAMS that one request may send; as many as a web server with 64 KiB of fields needs, 16 times over."""
+
+
+class _Connection:
+    """What both ends share: the reader, and for each open request how far either side has come."""
+
+    __slots__ = ("_answers", "_reader", "_requests")
+
+    def __init__(self) -> None:
+        self._reader = RecordReader()
+        self._requests: dict[int, int] = {}
+        self._answers: dict[int, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self._requests)} open>"
+
+    @property
+    def open_requests(self) -> Collection[int]:
+        """The ids of the requests that have begun and not ended."""
+        return self._requests.keys()
+
+    def receive_eof(self) -> None:
+        """The peer's end of file. Raises `BadRecord` inside a record."""
+        if not self._reader.is_between:
+            raise BadRecord("the connection ended inside a record")
+
+    def _close(self, request_id: int) -> None:
+        del self._requests[request_id], self._answers[request_id]
+
+
+def _send(table: Mapping[tuple[int, int], int], states: dict[int, int], request_id: int, move: int) -> None:
+    """Makes a move of ours."""
+    state = states.get(request_id)
+    if state is None:
+        raise LocalProtocolError(f"{_name(move)} for the request {request_id}, which is not open")
+    try:
+        states[request_id] = table[state, move]
+    except KeyError:
+        raise LocalProtocolError(f"{_name(move)} while {STATE_NAMES[state]}") from None
+
+
+def _receive(table: Mapping[tuple[int, int], int], states: dict[int, int], request_id: int, move: int) -> int:
+    """Makes a move of the peer's and returns the new state; the request is open."""
+    state = states[request_id]
+    try:
+        state = states[request_id] = table[state, move]
+    except KeyError:
+        raise BadRecord(f"{_name(move)} came while {STATE_NAMES[state]}") from None
+    return state
+
+
+def _name(move: int) -> str:
+    kind = move & ~END
+    return f"{'the end of ' if move & END else ''}{KIND_NAMES.get(kind, f'a record of type {kind}')}"
+
+
+class WebServer(_Connection):
+    """The web server's end: begins requests, and reads what applications answer."""
+
+    __slots__ = ("_is_spoiled", "_values_awaited")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_spoiled = False
+        self._values_awaited = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """True when the connection may carry another request: none is open, and nothing came that nobody asked for."""
+        return not (self._requests or self._is_spoiled or self._values_awaited) and self._reader.is_between
+
+    def begin_request(
+        self, request_id: int, role: int, params: bytes, *, keep_conn: bool, stdin: bytes | None = None
+    ) -> bytes:
+        """BEGIN_REQUEST and PARAMS; `stdin` is the whole content, or None: `send_stdin` follows.
+
+        Raises `LocalProtocolError` for an id that is open or not within 1 to 65535 (section 3.3), and where an earlier
+        answer went on behind its end.
+        """
+        if self._is_spoiled:
+            raise LocalProtocolError("the connection is not idle, and never will be")
+        if request_id in self._requests or not 0 < request_id <= MAX_REQUEST_ID:
+            raise LocalProtocolError(f"the request id {request_id} is not free to use")
+        state = REQUEST[begin_state(role), END | PARAMS]
+        if stdin == b"":
+            state = REQUEST[state, END | STDIN]
+            end = _TWO_ENDS.pack(1, PARAMS, request_id, 0, 1, STDIN, request_id, 0)
+        else:
+            end = _ONE_END.pack(1, PARAMS, request_id, 0)
+        self._requests[request_id] = state
+        self._answers[request_id] = ANSWERING
+        flags = KEEP_CONN if keep_conn else 0
+        size = len(params)
+        if 0 < size <= MAX_CONTENT:
+            start = _BEGIN_AND_HEADER.pack(
+                1, BEGIN_REQUEST, request_id, 8, 0, role, flags, 1, PARAMS, request_id, size, 0
+            )
+        else:
+            start = encode_record(BEGIN_REQUEST, request_id, _BEGIN_BODY.pack(role, flags))
+            params = encode_stream(PARAMS, request_id, params)
+        if not stdin:
+            return b"".join((start, params, end))
+        return b"".join((start, params, end, self.send_stdin(request_id, stdin), self.send_stdin(request_id, b"")))
+
+    def send_stdin(self, request_id: int, data: bytes) -> bytes:
+        """The next piece of the content; b"" ends it. Nothing to send (b"") once END_REQUEST has come."""
+        return self._send_stream(STDIN, request_id, data)
+
+    def send_data(self, request_id: int, data: bytes) -> bytes:
+        """The next piece of the file for a filter, behind STDIN's end (section 6.4); otherwise as `send_stdin`."""
+        return self._send_stream(DATA, request_id, data)
+
+    def _send_stream(self, kind: int, request_id: int, data: bytes) -> bytes:
+        if request_id not in self._requests:
+            return b""
+        _send(REQUEST, self._requests, request_id, kind if data else END | kind)
+        return encode_stream(kind, request_id, data) if data else encode_record(kind, request_id, b"")
+
+    def abort_request(self, request_id: int) -> bytes:
+        """ABORT_REQUEST (section 5.4): END_REQUEST still follows. Nothing to send (b"") when it has come already."""
+        if request_id not in self._requests:
+            return b""
+        _send(REQUEST, self._requests, request_id, ABORT_REQUEST)
+        return encode_record(ABORT_REQUEST, request_id, b"")
+
+    def get_values(self, names: Iterable[bytes]) -> bytes:
+        """GET_VALUES (section 4.1). Raises `LocalProtocolError` for more names than a record holds."""
+        self._values_awaited += 1
+        return encode_record(GET_VALUES, MANAGEMENT_ID, encode_pairs((name, b"") for name in names))
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """What `data` completes. Raises `BadRecord`.
+
+        What comes while nothing is open answers nothing: it is dropped, and the connection is never idle again.
+        """
+        events: list[Event] = []
+        reader, requests = self._reader, self._requests
+        reader.feed(data)
+        while requests or self._values_awaited:
+            record = reader.next_record()
+            if record is None:
+                return events
+            kind, request_id, content = record
+            if request_id == MANAGEMENT_ID:
+                events.append(self._receive_management(kind, content))
+            elif request_id not in requests:
+                raise BadRecord(f"{_name(kind)} came for the request {request_id}, which is not open")
+            elif kind == END_REQUEST:
+                events.append(self._receive_end(request_id, content))
+            else:
+                _receive(ANSWER, self._answers, request_id, kind if content else END | kind)
+                events.append(Stdout(request_id, content) if kind == STDOUT else Stderr(request_id, content))
+        if not reader.is_between:
+            self._is_spoiled = True
+        return events
+
+    def _receive_end(self, request_id: int, content: bytes) -> Event:
+        if len(content) != _END_BODY.size:
+            raise BadRecord(f"the content of END_REQUEST has 8 bytes, not {len(content)}: {content[:16]!r}")
+        _receive(ANSWER, self._answers, request_id, END_REQUEST)
+        if self._requests[request_id] != SENT_STDIN:
+            # The application did not wait for all of the request: what it makes of the rest is anybody's guess.
+            self._is_spoiled = True
+        self._close(request_id)
+        app_status, protocol_status = _END_BODY.unpack(content)
+        return EndRequest(request_id, app_status, protocol_status)
+
+    def _receive_management(self, kind: int, content: bytes) -> Event:
+        if kind == GET_VALUES_RESULT:
+            self._values_awaited = max(self._values_awaited - 1, 0)
+            return Values(dict(decode_pairs(content)))
+        if kind == UNKNOWN_TYPE and content:
+            return UnknownType(content[0])
+        if kind > UNKNOWN_TYPE or kind == 0:
+            return UnknownManagement(kind)
+        raise BadRecord(f"{_name(kind)} came with the request id 0, or empty")
+
+
+class Application(_Connection):
+    """The application's end: reads requests, and answers them. PARAMS have at most `max_params` bytes a request."""
+
+    __slots__ = ("_max_params", "_params")
+
+    def __init__(self, *, max_params: int = DEFAULT_MAX_PARAMS) -> None:
+        super().__init__()
+        self._max_params = max_params
+        self._params: dict[int, bytearray] = {}
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """What `data` completes. Raises `BadRecord`.
+
+        Records of a request that is not open are dropped: the web server may not know yet that it has ended.
+        """
+        events: list[Event] = []
+        reader, requests = self._reader, self._requests
+        reader.feed(data)
+        while (record := reader.next_record()) is not None:
+            kind, request_id, content = record
+            if request_id == MANAGEMENT_ID:
+                events.append(_management_request(kind, content))
+            elif kind == BEGIN_REQUEST:
+                events.append(self._receive_begin(request_id, content))
+            elif request_id in requests:
+                event = self._receive_request(kind, request_id, content)
+                if event is not None:
+                    events.append(event)
+        return events
+
+    def _receive_begin(self, request_id: int, content: bytes) -> Event:
+        if request_id in self._requests:
+            raise BadRecord(f"BEGIN_REQUEST came for the request {request_id}, which is open")
+        if len(content) != _BEGIN_BODY.size:
+            raise BadRecord(f"the content of BEGIN_REQUEST has 8 bytes, not {len(content)}: {content[:16]!r}")
+        role, flags = _BEGIN_BODY.unpack(content)
+        self._requests[request_id] = begin_state(role)
+        self._answers[request_id] = ANSWERING
+        self._params[request_id] = bytearray()
+        return BeginRequest(request_id, role, bool(flags & KEEP_CONN))
+
+    def _receive_request(self, kind: int, request_id: int, content: bytes) -> Event | None:
+        if kind == ABORT_REQUEST:
+            _receive(REQUEST, self._requests, request_id, ABORT_REQUEST)
+            return AbortRequest(request_id)
+        _receive(REQUEST, self._requests, request_id, kind if content else END | kind)
+        if kind == STDIN:
+            return Stdin(request_id, content)
+        if kind == DATA:
+            return Data(request_id, content)
+        params = self._params[request_id]
+        if content:
+            if len(params) + len(content) > self._max_params:
+                raise BadRecord(f"the request {request_id} has more than {self._max_params} bytes of PARAMS")
+            params += content
+            return None
+        pairs = decode_pairs(bytes(params))
+        params.clear()
+        return Params(request_id, pairs)
+
+    def send_stdout(self, request_id: int, data: bytes) -> bytes:
+        """The next piece of the CGI response; b"" ends it."""
+        return self._send_stream(STDOUT, request_id, data)
+
+    def send_stderr(self, request_id: int, data: bytes) -> bytes:
+        """The next piece of the error text; b"" ends it."""
+        return self._send_stream(STDERR, request_id, data)
+
+    def _send_stream(self, kind: int, request_id: int, data: bytes) -> bytes:
+        _send(ANSWER, self._answers, request_id, kind if data else END | kind)
+        return encode_stream(kind, request_id, data) if data else encode_record(kind, request_id, b"")
+
+    def end_request(self, request_id: int, app_status: int = 0, protocol_status: int = REQUEST_COMPLETE) -> bytes:
+        """END_REQUEST (section 5.5); `app_status` is the exit status, as an unsigned 32-bit number."""
+        _send(ANSWER, self._answers, request_id, END_REQUEST)
+        self._close(request_id)
+        del self._params[request_id]
+        return encode_record(END_REQUEST, request_id, _END_BODY.pack(app_status & 0xFFFFFFFF, protocol_status))
+
+    def values(self, values: Mapping[bytes, bytes]) -> bytes:
+        """GET_VALUES_RESULT (section 4.1)."""
+        return encode_record(GET_VALUES_RESULT, MANAGEMENT_ID, encode_pairs(values.items()))
+
+    def unknown_type(self, kind: int) -> bytes:
+        """UNKNOWN_TYPE (section 4.2)."""
+        return encode_record(UNKNOWN_TYPE, MANAGEMENT_ID, bytes((kind, 0, 0, 0, 0, 0, 0, 0)))
+
+
+def _management_request(kind: int, content: bytes) -> Event:
+    if kind == GET_VALUES:
+        return GetValues([name for name, _ in decode_pairs(content)])
+    if kind > GET_VALUES or kind == 0:
+        return UnknownManagement(kind)
+    raise BadRecord(f"{_name(kind)} came with the request id 0")

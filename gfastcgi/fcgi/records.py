@@ -1,0 +1,103 @@
+"""Records, the one frame of FastCGI (section 3.3): written without padding, read in any split.
+
+0         1         2         3         4         5         6         7
++---------+---------+---------+---------+---------+---------+---------+---------+
+| version |  type   |    request id     |  content length   | padding | reserved|
+|   (1)   |         |  (0: management)  |   (0 to 65535)    | length  |   (0)   |
++---------+---------+---------+---------+---------+---------+---------+---------+
+| content ...                                             | padding, 0 to 255 B |
++---------------------------------------------------------+---------------------+
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from gfastcgi.errors import BadRecord, LocalProtocolError
+from gfastcgi.fcgi.constants import HEADER_SIZE, MAX_CONTENT, MAX_REQUEST_ID, VERSION
+
+__all__ = ["HEADER", "RecordReader", "encode_record", "encode_stream", "header"]
+
+HEADER = Struct("!BBHHBB")
+# The largest content that keeps records at multiples of 8 bytes, as the specification advises (section 3.3).
+_STREAM_CONTENT = 65528
+
+
+def header(kind: int, request_id: int, content_length: int, padding_length: int = 0) -> bytes:
+    """The 8 bytes before a content that is sent by other means. Raises `LocalProtocolError` for what does not fit."""
+    if not (0 <= content_length <= MAX_CONTENT and 0 <= padding_length <= 255 and 0 <= request_id <= MAX_REQUEST_ID):
+        raise LocalProtocolError(
+            f"a record has an id and a content length of at most 65535, not {request_id} and {content_length}"
+        )
+    return HEADER.pack(VERSION, kind, request_id, content_length, padding_length, 0)
+
+
+def encode_record(kind: int, request_id: int, content: bytes) -> bytes:
+    """One record. Raises `LocalProtocolError` for more than 65535 bytes: a length is never cut to 16 bits."""
+    return header(kind, request_id, len(content)) + content
+
+
+def encode_stream(kind: int, request_id: int, data: bytes) -> bytes:
+    """`data` in as many records of a stream as it takes (none for b""), without the empty record that ends it."""
+    size = len(data)
+    if size <= _STREAM_CONTENT:
+        return header(kind, request_id, size) + data if size else b""
+    view = memoryview(data)
+    pieces: list[bytes | memoryview] = []
+    for at in range(0, size, _STREAM_CONTENT):
+        piece = view[at : at + _STREAM_CONTENT]
+        pieces += (header(kind, request_id, len(piece)), piece)
+    return b"".join(pieces)
+
+
+class RecordReader:
+    """Takes bytes in any split and gives whole records; holds at most one record beyond what it was last fed."""
+
+    __slots__ = ("_at", "_data", "_needed", "_pending")
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._at = 0
+        self._pending = bytearray()
+        self._needed = 0
+
+    def __repr__(self) -> str:
+        return f"<RecordReader {len(self._pending)} of {self._needed} bytes>" if self._pending else "<RecordReader>"
+
+    @property
+    def is_between(self) -> bool:
+        """True when no part of a record is held back."""
+        return not self._pending and self._at == len(self._data)
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes; `next_record` has said None before."""
+        if self._pending:
+            self._pending += data
+            if len(self._pending) < self._needed:
+                return
+            data = bytes(self._pending)
+            self._pending.clear()
+        self._data = data
+        self._at = 0
+
+    def next_record(self) -> tuple[int, int, bytes] | None:
+        """(type, request id, content); None: it takes more bytes. Raises `BadRecord` for another version."""
+        data, at = self._data, self._at
+        left = len(data) - at
+        if left >= HEADER_SIZE:
+            version, kind, request_id, length, padding, _ = HEADER.unpack_from(data, at)
+            if version != VERSION:
+                raise BadRecord(f"a record starts with its version, 1, not with {data[at : at + HEADER_SIZE]!r}")
+            start = at + HEADER_SIZE
+            size = HEADER_SIZE + length + padding
+            if size <= left:
+                self._at = at + size
+                return kind, request_id, data[start : start + length]
+            self._needed = size
+        else:
+            self._needed = HEADER_SIZE
+        if left:
+            self._pending += data[at:]
+            self._data = b""
+            self._at = 0
+        return None
