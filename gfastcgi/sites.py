@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from gfastcgi.config import Block, Captures, Condition, Config, RewriteRule, Settings
 from gfastcgi.patterns import Pattern
 
-__all__ = ["ConditionRequest", "SiteTable"]
+__all__ = ["Captures", "ConditionRequest", "SiteTable"]
 
 T = TypeVar("T")
 

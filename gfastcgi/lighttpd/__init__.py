@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from gfastcgi.config import Config, Where
 from gfastcgi.errors import ConfigError
 from gfastcgi.lighttpd.compile import compile_config
-from gfastcgi.lighttpd.evaluate import evaluate, read_text
+from gfastcgi.lighttpd.evaluate import read_text, scopes_of
 from gfastcgi.lighttpd.options import options_table
 from gfastcgi.lighttpd.render import render
 from gfastcgi.lighttpd.report import ConfigWarning, Report
@@ -43,7 +43,7 @@ def loads(
     """As `load`, for text at hand; `filename` names it in messages, and its folder is where includes are looked for."""
     report = Report()
     folder = os.path.dirname(os.path.abspath(filename))
-    scopes = evaluate(text, filename, report, base=folder, environment=os.environ if env is None else env)
+    scopes = scopes_of(text, filename, report, base=folder, environment=os.environ if env is None else env)
     config = compile_config(scopes, report)
     report.raise_errors()
     return config, report.warnings

@@ -34,7 +34,7 @@ from gfastcgi.lighttpd.nodes import (
 )
 from gfastcgi.lighttpd.report import Report, nearest
 
-__all__ = ["SHELL_TIMEOUT", "Scope", "Setting", "evaluate", "read_text"]
+__all__ = ["SHELL_TIMEOUT", "Scope", "Setting", "read_text", "scopes_of"]
 
 SHELL_TIMEOUT = 10.0
 """Seconds that an `include_shell` command may take."""
@@ -78,7 +78,7 @@ def read_text(filename: str) -> str:
         return file.read().decode("utf-8", "surrogateescape")
 
 
-def evaluate(
+def scopes_of(
     text: str, filename: str, report: Report, *, base: str, environment: Mapping[str, str]
 ) -> list[Scope]:
     """The scopes of `text`. Relative includes are looked for in the folder `base`; faults go to `report`."""

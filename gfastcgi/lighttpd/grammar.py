@@ -72,7 +72,11 @@ class _Token(NamedTuple):
 
 
 class _FaultError(Exception):
-    """A fault at a token: reported, and recovered from, by the statement loop."""
+    """A fault in a line: reported, and recovered from, by the statement loop."""
+
+    def __init__(self, message: str, lineno: int) -> None:
+        super().__init__(message)
+        self.lineno = lineno
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -133,21 +137,22 @@ class _Parser:
         return self.take()
 
     def fault(self, expected: str) -> _FaultError:
-        """Expected this, found the token at hand."""
+        """Expected this, found the token at hand; when that stands in a later line, this one lacks something."""
         token = self.token
         if token.kind == "bad" and token.text.startswith('"'):
-            return _FaultError("a string has no closing quote")
+            return _FaultError("a string has no closing quote", token.lineno)
+        lineno = self.tokens[self.position - 1].lineno if token.is_first and self.position else token.lineno
         hint = "".join(
             f" (the string that opens in line {before.lineno} may lack its closing quote)"
             for before in self.tokens[max(0, self.position - 2) : self.position + 1]
             if before.kind == "string" and "\n" in before.text
         )
-        return _FaultError(f"expected {expected}, found {token}{hint}")
+        return _FaultError(f"expected {expected}, found {token}{hint}", lineno)
 
     def deeper(self) -> None:
         self.depth += 1
         if self.depth > MAX_NESTING:
-            raise _FaultError(f"blocks and arrays are nested more than {MAX_NESTING} deep")
+            raise _FaultError(f"blocks and arrays are nested more than {MAX_NESTING} deep", self.token.lineno)
 
     def statements(self, end: str) -> tuple[Statement, ...]:
         """Every statement up to the token `end`, which is not taken."""
@@ -157,7 +162,7 @@ class _Parser:
             try:
                 found.append(self.statement())
             except _FaultError as fault:
-                self.report.error(ConfigSyntaxError, str(fault), self.where(self.token))
+                self.report.error(ConfigSyntaxError, str(fault), Where(self.filename, fault.lineno))
                 self.depth = depth
                 self.recover(start)
         return tuple(found)
@@ -194,7 +199,7 @@ class _Parser:
         if token.kind == "variable":
             return self.chain()
         if token.kind != "name":
-            raise self.fault("a statement")
+            raise _FaultError(f"expected a statement, found {token}", token.lineno)
         following = self.tokens[self.position + 1].kind
         if following in ASSIGNMENTS:
             self.take()
@@ -206,7 +211,7 @@ class _Parser:
             self.take()
             return Global(self.block(), self.where(token))
         if token.text == "else" or token.text in ELSE_IF:
-            raise _FaultError(f"'{token.text}' follows no conditional")
+            raise _FaultError(f"'{token.text}' follows no conditional", token.lineno)
         self.take()
         raise self.fault(f"'=' behind '{token.text}'")
 
@@ -216,7 +221,7 @@ class _Parser:
         self.expect("{", "'{'")
         body = self.statements("}")
         if self.token.kind == "end":
-            raise _FaultError(f"the block that opens in line {opening.lineno} has no '}}'")
+            raise _FaultError(f"the block that opens in line {opening.lineno} has no '}}'", self.token.lineno)
         self.take()
         self.depth -= 1
         return body
@@ -226,7 +231,8 @@ class _Parser:
         branches = [self.branch()]
         while self.token.kind == "name" and (self.token.text == "else" or self.token.text in ELSE_IF):
             if not branches[-1].variable:
-                raise _FaultError("'else' follows an 'else' without a condition, and is never reached")
+                message = "'else' follows an 'else' without a condition, and is never reached"
+                raise _FaultError(message, self.token.lineno)
             word = self.take()
             if word.text == "else" and self.token.kind == "{":
                 branches.append(Branch("", "==", None, self.block(), self.where(word)))
