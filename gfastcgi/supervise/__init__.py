@@ -1,0 +1,1 @@
+"""Spawned backends: processes that hold their listening socket as descriptor 0, watched, started again, and ended."""

@@ -1,0 +1,61 @@
+"""When processes that ended are started again: pauses of 1, 2, 4 .. 60 s, shared by all processes of a host.
+
+Contract: pure; times are seconds of one clock. A process that served, or stayed up for `STABLE` seconds, was healthy:
+the pauses begin anew. Processes that end in the same step share its pause. While they crash, one alone is tried; the
+others follow when it has stayed up. So four procs that exit at once are started 9 times in the first minute.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LONGEST_PAUSE", "STABLE", "Restarts"]
+
+STABLE = 10.0
+LONGEST_PAUSE = 60.0
+
+
+class Restarts:
+    """The plan of one host. `shortest` is the first pause in seconds."""
+
+    def __init__(self, shortest: float = 1.0) -> None:
+        self._shortest = shortest
+        self._pause = 0.0
+        self._step_began = 0.0
+        self._tried_at = 0.0
+        self._is_crashing = False
+        self._due: dict[int, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<Restarts pause {self._pause:g} s, {len(self._due)} due{', crashing' if self._is_crashing else ''}>"
+
+    @property
+    def next(self) -> float | None:
+        """When `take_due` has something to do; None: nothing is due."""
+        return min(self._due.values(), default=None)
+
+    def ended(self, id: int, *, started: float, now: float, has_served: bool) -> float:
+        """Process `id`, up since `started`, ended. Returns when it is started again, at the earliest."""
+        is_healthy = has_served or now - started >= STABLE
+        if is_healthy:
+            self._pause = 0.0
+        if not self._pause or started >= self._step_began:
+            self._pause = min(self._pause * 2 or self._shortest, LONGEST_PAUSE)
+            self._step_began = now
+            self._is_crashing = not is_healthy
+        due = self._step_began + self._pause
+        if self._is_crashing:
+            self._due = {other: max(time, due) for other, time in self._due.items()}
+        self._due[id] = due
+        return due
+
+    def take_due(self, now: float) -> list[int]:
+        """The processes to start now."""
+        due = sorted(id for id, time in self._due.items() if time <= now)
+        if self._is_crashing and self._tried_at > self._step_began and now - self._tried_at >= STABLE:
+            self._is_crashing = False
+        if self._is_crashing and due:
+            del due[1:]
+            self._tried_at = now
+            self._due = {id: max(time, now + STABLE) for id, time in self._due.items()}
+        for id in due:
+            del self._due[id]
+        return due
