@@ -103,8 +103,7 @@ def test_large_download(
 def test_large_files(tmp_path: Path, backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]) -> None:
     """A file and the same by X-Sendfile, and a part from its end."""
     with open(tmp_path / "large.bin", "wb") as file:
-        for _ in range(LARGE // MIB):
-            file.write(PIECE)
+        file.writelines(PIECE for _ in range(LARGE // MIB))
     peer = backend(lambda seen: answer(f"X-Sendfile: {tmp_path}/large.bin\r\nContent-Type: x/y\r\n\r\n"))
     site = gateway(
         f'server.document-root = "{tmp_path}"\n'
