@@ -14,8 +14,9 @@ import webob
 
 from gfastcgi.cgi.metavars import field_variables
 from gfastcgi.http.request import RequestHead
+from gfastcgi.http.target import Target, host_of
 
-__all__ = ["Body", "Peer", "Request"]
+__all__ = ["Body", "Log", "Peer", "Request"]
 
 _ids = count(1)
 
@@ -51,6 +52,9 @@ class Body(Protocol):
     def read(self) -> bytes:
         """The next piece; b"" at the end. Raises `RemoteProtocolError` or `StreamError`."""
 
+    def close(self) -> None:
+        """Gives back what holds it."""
+
 
 class Request:
     """One request. Field names are lower-case bytes; `path` is decoded and normalised, once, for good."""
@@ -85,7 +89,7 @@ class Request:
         self.variables: dict[bytes, bytes] = {}
         """Meta-variables set by authorizers and hooks; they win over everything that the client sent."""
         self.server_tag = ""
-        self.log: Callable[[Request, int, list[tuple[str, str]], int, float], None] | None = None
+        self.log: Log | None = None
         self._id = 0
 
     def __repr__(self) -> str:
@@ -96,6 +100,19 @@ class Request:
         """A number that joins the log lines of one request."""
         self._id = self._id or next(_ids)
         return str(self._id)
+
+    def rewrite(self, target: Target) -> None:
+        """Goes on with another target; `original_uri` stays what the client asked for."""
+        self.path, self.query, self.uri = target.path, target.query, target.uri
+
+    def redirect_locally(self, target: Target, body: Body) -> None:
+        """Begins again as a GET of `target` with the empty `body` (RFC 3875 section 6.2.2), of nobody known."""
+        self.rewrite(target)
+        self.method = "GET" if self.method != "HEAD" else "HEAD"
+        self.body = body
+        self.fields = [field for field in self.fields if not field[0].startswith(b"content-")]
+        self.variables = {}
+        self.user = ""
 
     @property
     def version(self) -> str:
@@ -122,8 +139,8 @@ class Request:
     def webob(self, *, with_body: bool = False) -> webob.Request:
         """This request for Python code: authorizers, hooks, WSGI. Without the body it reads as empty."""
         peer = self.peer
-        host, _, port = self.authority.rpartition(":") if self.authority.rfind(":") > self.authority.rfind("]") else (
-            self.authority, "", "")  # fmt: skip
+        host = host_of(self.authority)
+        port = self.authority[len(host) + 1 :]
         environ: dict[str, Any] = {
             "REQUEST_METHOD": self.method,
             "SCRIPT_NAME": "",
@@ -152,6 +169,10 @@ class Request:
 def _add(environ: dict[str, Any], variables: Iterable[tuple[bytes, bytes]]) -> None:
     for name, value in variables:
         environ[name.decode("latin-1")] = value.decode("latin-1")
+
+
+Log = Callable[[Request, int, list[tuple[str, str]], int, float], None]
+"""Writes the access log's line: the request, status, fields, bytes and seconds of its answer."""
 
 
 class _Input(RawIOBase):

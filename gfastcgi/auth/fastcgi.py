@@ -60,7 +60,7 @@ class FastCGIAuthorizer:
             require_status = exchange.host is None or exchange.host.require_status
         finally:
             exchange.close()
-        if head.status == 200 and not require_status or (head.status == 200 and head.has_status):
+        if (head.status == 200 and not require_status) or (head.status == 200 and head.has_status):
             if exchange.app_status != 0:
                 raise UnexpectedStatus(f"the authorizer {self.key} said 200 with app_status {exchange.app_status}")
             return _allow(head)

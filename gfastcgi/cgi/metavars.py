@@ -1,7 +1,7 @@
 """Meta-variables of RFC 3875 section 4 from the fields of a request, under names that nobody can forge.
 
 Contract: a field becomes a variable only when its name has nothing but letters, digits and "-": CGI folds every other
-byte into "_", and two fields with one variable would let the client speak for a proxy. What the server sets itself is never taken from a client.
+byte into "_", and two fields under one name would let a client speak for a proxy. What the server sets is never theirs.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import IO
 
 from gfastcgi.errors import ContentTooLarge
+from gfastcgi.request import Body
 
-__all__ = ["MEMORY", "ClientBody", "SpooledBody", "spool"]
+__all__ = ["EMPTY", "MEMORY", "ClientBody", "SpooledBody", "spool"]
 
 MEMORY = 65536
 """Bytes of a body that are kept in memory."""
@@ -46,6 +47,10 @@ class ClientBody:
         if self.limit and self.received > self.limit:
             raise ContentTooLarge(f"the body is larger than {self.limit} bytes")
         return piece
+
+
+    def close(self) -> None:
+        """Gives nothing back: the connection owns what is still to come."""
 
 
 class SpooledBody:
@@ -90,7 +95,11 @@ class SpooledBody:
             self._file.close()
 
 
-def spool(body: ClientBody, folder: str | None = None) -> SpooledBody:
+EMPTY = SpooledBody(b"")
+"""No body at all; shared, since there is nothing to read."""
+
+
+def spool(body: Body, folder: str | None = None) -> SpooledBody:
     """All of `body`; the file, when one is needed, is made in `folder` (server.upload-dirs) without a name.
 
     Raises what reading raises, and OSError when the folder is full or cannot be written.
@@ -114,7 +123,7 @@ def spool(body: ClientBody, folder: str | None = None) -> SpooledBody:
     except BaseException:
         file.close()
         raise
-    return SpooledBody(b"", file, body.received)
+    return SpooledBody(b"", file, size)
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

@@ -1,0 +1,231 @@
+"""The only place where live objects are built from a configuration.
+
+Plan: `build(config)` checks and connects everything without touching the network; `App.bind` takes the addresses,
+`App.start` starts the backends and accepts, `App.stop` lets requests finish and ends what was started.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+import gevent
+from gevent.event import Event
+
+from gfastcgi._version import __version__
+from gfastcgi.auth.fastcgi import FastCGIAuthorizer
+from gfastcgi.backend.backend import make_hosts
+from gfastcgi.backend.pool import Pool
+from gfastcgi.balance import POLICIES
+from gfastcgi.config import Address, Config, Extension, HostConfig, Settings
+from gfastcgi.gateway import Gate, Gateway, Responder, Site, log_stderr
+from gfastcgi.http.request import Limits
+from gfastcgi.log import LogFile
+from gfastcgi.net.listeners import listen
+from gfastcgi.request import Log
+from gfastcgi.resolve import Resolver
+from gfastcgi.rewrite import Redirector, Rewriter
+from gfastcgi.server.accesslog import AccessLog, BufferedLog
+from gfastcgi.server.http import HTTPServer, Timeouts
+from gfastcgi.sites import SiteTable
+from gfastcgi.supervise.supervisor import Supervisor
+
+__all__ = ["App", "build"]
+
+log = logging.getLogger("gfastcgi")
+
+DEFAULT_TAG = f"gfastcgi/{__version__}"
+
+
+class App:
+    """A gateway with its listeners, backends and logs."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._parts = _Parts()
+        self._sites = SiteTable(config, self._parts.site)
+        self._gateway = Gateway(self._sites)
+        self._servers: list[HTTPServer] = []
+        self._ended = Event()
+        for settings in self._all_settings():
+            # Backends that a conditional names start with the others, not with the first request that meets them.
+            self._parts.pools_of(settings)
+
+    def __repr__(self) -> str:
+        return f"<App on {', '.join(map(str, self.addresses))}>"
+
+    def _all_settings(self) -> Iterable[Settings]:
+        yield self.config.settings
+        for block in self.config.blocks:
+            if "extensions" in block.overrides:
+                yield replace(self.config.settings, **block.overrides)
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where it listens, with the ports that the kernel chose."""
+        return [server.address for server in self._servers]
+
+    @property
+    def gateway(self) -> Gateway:
+        """What answers the requests."""
+        return self._gateway
+
+    def bind(self) -> None:
+        """Takes every address. Raises `ListenError`, with none left taken."""
+        server, settings = self.config.server, self.config.settings
+        timeouts = Timeouts(
+            keep_alive_idle=settings.max_keep_alive_idle,
+            keep_alive_requests=settings.max_keep_alive_requests,
+            read_idle=settings.max_read_idle,
+            write_idle=settings.max_write_idle,
+        )
+        limits = Limits(
+            target=server.max_target_size,
+            field=server.max_field_size,
+            fields=server.max_fields_size,
+            count=server.max_fields,
+            decode_2f=server.url_normalize_2f == "decode",
+        )
+        for address in server.listeners:
+            listener = listen(address, server.listen_backlog)
+            tag = DEFAULT_TAG if settings.server_tag is None else settings.server_tag
+            self._servers.append(
+                HTTPServer(
+                    listener=listener,
+                    handler=self._gateway.handle,
+                    refuse=self._gateway.refuse,
+                    server_tag=tag,
+                    limits=limits,
+                    timeouts=timeouts,
+                    max_connections=server.max_connections,
+                )
+            )
+
+    def start(self) -> None:
+        """Starts the backends, then accepts. Raises `SpawnError` when one cannot be started."""
+        if not self._servers:
+            self.bind()
+        for supervisor in self._parts.supervisors:
+            supervisor.start()
+        for server in self._servers:
+            server.start()
+            address = server.address
+            log.info("listening on %s", f"unix:{address.path}" if address.path else f"http://{address}")
+
+    def serve_forever(self) -> None:
+        """Starts, unless that was done, and returns when `stop` was called."""
+        if not any(server.is_started for server in self._servers):
+            self.start()
+        self._ended.wait()
+
+    def stop(self, timeout: float = 30) -> None:
+        """Closes the listeners at once, lets requests finish for `timeout` seconds, cuts the rest, ends backends."""
+        for server in self._servers:
+            server.close()
+        gevent.wait([server.drained for server in self._servers], timeout=timeout)
+        for server in self._servers:
+            server.cut()
+        gevent.joinall(
+            [gevent.spawn(supervisor.stop, max(timeout, 10)) for supervisor in self._parts.supervisors]
+        )
+        for pool in self._parts.pools:
+            for connection in pool.drain():
+                connection.close()
+        for file in self._parts.log_files.values():
+            file.flush()
+        self._ended.set()
+
+    def reopen_logs(self) -> None:
+        """Opens the access logs again, for a log rotation that renamed them."""
+        for file in self._parts.log_files.values():
+            file.reopen()
+
+
+def build(config: Config) -> App:
+    """The gateway that `config` describes. Raises `ConfigError`."""
+    return App(config)
+
+
+class _Parts:
+    """What sites share: a pool for each `fastcgi.server` entry, a file for each access log."""
+
+    def __init__(self) -> None:
+        self.supervisors: list[Supervisor] = []
+        self.pools: list[Pool] = []
+        self.log_files: dict[str, BufferedLog] = {}
+        self._pools: dict[tuple[int, str, str], Pool] = {}
+
+    def pools_of(self, settings: Settings) -> None:
+        """Makes the pools of `settings`, those that are not there yet."""
+        for extension in settings.extensions:
+            for mode in ("responder", "authorizer"):
+                hosts = [host for host in extension.hosts if host.mode == mode]
+                if hosts:
+                    self._pool(extension, mode, hosts, settings)
+
+    def _pool(self, extension: Extension, mode: str, hosts: list[HostConfig], settings: Settings) -> Pool:
+        key = id(extension), mode, settings.balance
+        found = self._pools.get(key)
+        if found is not None:
+            return found
+        live = make_hosts(hosts)
+        policy = POLICIES[settings.balance](random.Random())
+        debug = log.info if settings.debug else None
+        pool = Pool(live, policy, clock=time.monotonic, log=debug)
+        self._pools[key] = pool
+        self.pools.append(pool)
+        self.supervisors += [Supervisor(host, pool, log=log.info) for host in live if host.config.bin_path]
+        return pool
+
+    def site(self, settings: Settings) -> Site:
+        """The live objects of `settings`."""
+        gates: list[Gate] = []
+        responders: list[tuple[str, Responder]] = []
+        for extension in settings.extensions:
+            for mode in ("authorizer", "responder"):
+                hosts = [host for host in extension.hosts if host.mode == mode]
+                if not hosts:
+                    continue
+                pool = self._pool(extension, mode, hosts, settings)
+                if mode == "authorizer":
+                    gates.append(_gate(extension.key, pool, hosts[0], settings))
+                else:
+                    responders.append((extension.key, Responder(hosts[0], pool)))
+        tag = DEFAULT_TAG if settings.server_tag is None else settings.server_tag
+        return Site(
+            settings=settings,
+            server_tag=tag,
+            resolvers=_resolvers(settings),
+            gates=gates,
+            responders=responders,
+            rewriter=Rewriter((*settings.rewrite, *settings.rewrite_if_not_file)) or None,
+            redirector=Redirector(settings.redirect) or None,
+            access_log=self._access_log(settings),
+            upload_dir=None,
+        )
+
+    def _access_log(self, settings: Settings) -> Log | None:
+        if not settings.accesslog_filename:
+            return None
+        name = settings.accesslog_filename
+        file = self.log_files.get(name)
+        if file is None:
+            file = self.log_files[name] = BufferedLog(LogFile("" if name == "-" else name))
+        root = settings.document_root
+        return AccessLog(settings.accesslog_format, file.write, server_name=settings.server_name, document_root=root)
+
+
+def _gate(key: str, pool: Pool, host: HostConfig, settings: Settings) -> Gate:
+    resolver = None
+    if host.docroot:
+        resolver = Resolver(host.docroot, settings.index_file_names, settings.symlink_roots, time.monotonic)
+    return Gate(key, FastCGIAuthorizer(key, pool, log_stderr), resolver)
+
+
+def _resolvers(settings: Settings) -> list[Resolver]:
+    names, links = settings.index_file_names, settings.symlink_roots
+    aliases = [Resolver(root, names, links, time.monotonic, prefix=prefix) for prefix, root in settings.alias]
+    return [*aliases, Resolver(settings.document_root, names, links, time.monotonic)]

@@ -1,0 +1,451 @@
+"""One request to a FastCGI backend, from the pool's lease to END_REQUEST, for greenlets.
+
+Contract: `Exchange.start` leases, connects, sends, and returns when the head of the answer is complete; iterating gives
+the body as it comes. STDIN goes out while STDOUT comes in. A request goes to another proc only while no backend can
+have seen it, or when seeing it twice does no harm. `close` gives the lease back, whatever happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import gevent
+from gevent import get_hub
+
+from gfastcgi.backend.backend import Proc
+from gfastcgi.backend.pool import Lease, Pool
+from gfastcgi.cgi.response import Head, parse_head
+from gfastcgi.config import HostConfig
+from gfastcgi.errors import (
+    BackendClosed,
+    BackendError,
+    BackendTimeout,
+    BadCGIResponse,
+    BadRecord,
+    ClientClosed,
+    ConnectError,
+    ConnectTimeout,
+    GfastcgiError,
+    Overloaded,
+    StreamClosed,
+    StreamError,
+    StreamTimeout,
+    UnexpectedStatus,
+    UnknownRole,
+)
+from gfastcgi.fcgi import constants
+from gfastcgi.fcgi.connection import EndRequest, Stderr, Stdout, WebServer
+from gfastcgi.net.deadlines import Deadlines
+from gfastcgi.net.streams import Stream, connect
+
+__all__ = ["Connection", "Exchange"]
+
+# One request at a time on a connection: the id is always the same (multiplexing backends are the exception).
+REQUEST_ID = 1
+_MOST_CONNECTS = 5
+_STDERR_LOGGED = 65536
+
+
+class RequestBody(Protocol):
+    """What is sent as STDIN."""
+
+    length: int | None
+
+    def read(self) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class RequestKey(Protocol):
+    """What balancing and retrying look at."""
+
+    @property
+    def authority(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def remote_addr(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+
+
+class Connection:
+    """A connection to a proc, with the protocol's state."""
+
+    __slots__ = ("core", "is_reused", "stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.core = WebServer()
+        self.is_reused = False
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.stream!r}>"
+
+    def close(self) -> None:
+        """Closes the stream."""
+        self.stream.close()
+
+
+class _Turn:
+    """A place in the pool's queue; to the hub it looks like a watcher that fires when the lease is granted."""
+
+    def __init__(self, request: RequestKey, tried: list[Proc]) -> None:
+        self.request = request
+        self.tried = tried
+        self.lease: Lease | None = None
+        self.error: GfastcgiError | None = None
+        self._callback: Callable[..., Any] | None = None
+        self._args: tuple[Any, ...] = ()
+
+    def start(self, callback: Callable[..., Any], *args: Any) -> None:
+        self._callback, self._args = callback, args
+
+    def stop(self) -> None:
+        self._callback = None
+
+    def grant(self, lease: Lease) -> None:
+        self.lease = lease
+        self._wake()
+
+    def fail(self, error: GfastcgiError) -> None:
+        self.error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._callback is not None:
+            get_hub().loop.run_callback(self._fire)
+
+    def _fire(self) -> None:
+        if self._callback is not None:
+            self._callback(*self._args)
+
+
+class Exchange:
+    """One request and its answer. `params` makes the encoded FCGI_PARAMS for the host that was chosen."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        request: RequestKey,
+        params: Callable[[HostConfig], bytes],
+        body: RequestBody,
+        *,
+        role: int = constants.RESPONDER,
+        log_stderr: Callable[[bytes], None] | None = None,
+        on_interim: Callable[[Head], None] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._request = request
+        self._params = params
+        self._body = body
+        self._role = role
+        self._log_stderr = log_stderr
+        self._on_interim = on_interim
+        self._stderr_left = _STDERR_LOGGED
+        self._lease: Lease | None = None
+        self._connection: Connection | None = None
+        self._feeder: gevent.Greenlet[..., None] | None = None
+        self._feed_error: GfastcgiError | None = None
+        self._pieces: list[bytes] = []
+        self._was_seen = False
+        self.host: HostConfig | None = None
+        """The host that answers."""
+        self.is_complete = False
+        """True once END_REQUEST has come and said that all is well."""
+        self.app_status = 0
+
+    def __repr__(self) -> str:
+        return f"<Exchange with {self._lease!r}{' complete' if self.is_complete else ''}>"
+
+    # From the lease to the head
+
+    def start(self) -> Head:
+        """The head of the answer. Raises `BackendError`, `BadRecord`, `BadCGIResponse`; nothing is held after that."""
+        try:
+            return self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> Head:
+        tried: list[Proc] = []
+        while True:
+            lease = self._lease = self._acquire(tried)
+            self.host = lease.host.config
+            try:
+                self._open(lease)
+                self._send()
+                return self._read_head()
+            except (BackendError, StreamError) as error:
+                failure = self._name(error)
+                is_stale = self._connection is not None and self._connection.is_reused
+                self._report(lease, failure)
+                self._give_back()
+                if not self._may_retry(failure, tried, is_stale=is_stale):
+                    raise failure from error
+                if not is_stale:
+                    tried.append(lease.proc)
+
+    def _acquire(self, tried: list[Proc]) -> Lease:
+        lease = self._pool.acquire(self._request, tried)
+        if lease is not None:
+            return lease
+        turn = _Turn(self._request, tried)
+        seconds = self._pool.hosts[0].config.queue_timeout
+        self._pool.enqueue(turn)
+        try:
+            Deadlines.here().wait(turn, seconds)
+        except BaseException as error:
+            if turn.lease is not None:
+                self._lease = turn.lease
+            else:
+                self._pool.leave(turn)
+            if isinstance(error, StreamTimeout):
+                raise Overloaded(f"no free connection within {seconds} s", cause="queue_timeout") from error
+            raise
+        if turn.lease is None:
+            raise turn.error or Overloaded("the queue was left without a lease")
+        return turn.lease
+
+    def _open(self, lease: Lease) -> None:
+        """A kept connection, or a new one. One that may not be sent twice is looked at before it is used."""
+        kept: Connection | None = lease.connection
+        if kept is not None:
+            if self._is_repeatable or not kept.stream.is_dead():
+                kept.is_reused = True
+                self._connection = kept
+                return
+            kept.close()
+        stream = connect(lease.proc.address, lease.host.config.connect_timeout)
+        self._pool.connected(lease)
+        stream.read_timeout = lease.host.config.read_timeout
+        stream.write_timeout = lease.host.config.write_timeout
+        self._connection = Connection(stream)
+
+    @property
+    def _is_repeatable(self) -> bool:
+        """RFC 9110 section 9.2.1: safe methods, and no body that is gone once sent."""
+        return self._request.method in ("GET", "HEAD", "OPTIONS") and self._body.length == 0
+
+    def _send(self) -> None:
+        connection, lease = self._connection, self._lease
+        assert connection is not None
+        assert lease is not None
+        stdin: bytes | None = b"" if self._body.length == 0 else getattr(self._body, "data", None) or None
+        data = connection.core.begin_request(
+            REQUEST_ID, self._role, self._params(lease.host.config), keep_conn=_keeps(lease), stdin=stdin
+        )
+        sent = connection.stream.send(data)
+        self._was_seen = sent > 0
+        if sent < len(data) or stdin is None:
+            self._feeder = gevent.spawn(self._feed, connection, memoryview(data)[sent:], stdin is None)
+
+    def _feed(self, connection: Connection, rest: memoryview, has_body: bool) -> None:
+        """Sends what the kernel did not take at once, then the body, while the answer is being read."""
+        stream, core = connection.stream, connection.core
+        try:
+            if rest:
+                stream.wait_writable()
+                stream.send_all(rest)
+                self._was_seen = True
+            while has_body:
+                try:
+                    piece = self._body.read()
+                except GfastcgiError as error:
+                    self._feed_error = error
+                    stream.hang_up()
+                    return
+                stream.send_all(core.send_stdin(REQUEST_ID, piece))
+                has_body = bool(piece)
+        except StreamTimeout:
+            self._feed_error = BackendTimeout("the backend takes no more of the body", cause="write_timeout")
+            stream.hang_up()
+        except StreamClosed:
+            # The backend may answer without having read all of it; what it says is read by the other side.
+            return
+
+    def _read_head(self) -> Head:
+        buffer = b""
+        while True:
+            self._receive()
+            if self._pieces:
+                buffer = buffer + b"".join(self._pieces) if buffer else b"".join(self._pieces)
+                self._pieces.clear()
+                while (head := parse_head(buffer)) is not None:
+                    buffer = buffer[head.body_start :]
+                    if head.status >= 200:
+                        if buffer:
+                            self._pieces.append(buffer)
+                        return head
+                    self._relay(head)
+            if self.is_complete:
+                raise BadCGIResponse(
+                    "the answer ended inside its head" if buffer else "the answer is empty", cause="eof_before_headers"
+                )
+
+    def _relay(self, head: Head) -> None:
+        """A 1xx head goes to the client (RFC 3875 section 6.2 knows none; RFC 9110 section 15.2)."""
+        if head.status in (100, 101):
+            raise BadCGIResponse(f"{self._where()} answered {head.status}, which nobody asked for")
+        if self._on_interim is not None:
+            self._on_interim(head)
+
+    # The body
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The pieces of the body; b"" once before the first wait, so that the head can leave.
+
+        Raises `BackendError`, `BadRecord` when the answer breaks off.
+        """
+        if not self._pieces and not self.is_complete:
+            yield b""
+        try:
+            while True:
+                while self._pieces:
+                    yield self._pieces.pop(0)
+                if self.is_complete:
+                    return
+                self._receive()
+        finally:
+            self.close()
+
+    def take_whole(self) -> list[bytes] | None:
+        """The body when all of it is there, else None; the lease is given back with it."""
+        if not self.is_complete:
+            return None
+        pieces, self._pieces = self._pieces, []
+        self.close()
+        return pieces
+
+    def discard(self) -> None:
+        """Drops the rest of the answer; the connection is not used again unless the answer was complete."""
+        self._pieces.clear()
+        self.close()
+
+    def _receive(self) -> None:
+        """Takes what the backend sends next. Raises `BackendError`, `BadRecord`."""
+        connection = self._connection
+        assert connection is not None
+        try:
+            data = connection.stream.recv()
+        except ClientClosed:
+            raise
+        except StreamError as error:
+            raise self._name(error) from error
+        if not data:
+            connection.core.receive_eof()
+            raise self._feed_error or BackendClosed(
+                f"{self._where()} closed the connection before its answer was complete", cause=self._eof_cause()
+            )
+        self._was_seen = True
+        for event in connection.core.receive_data(data):
+            kind = type(event)
+            if kind is Stdout:
+                if event.data:
+                    self._pieces.append(event.data)
+            elif kind is EndRequest:
+                self._end(event.app_status, event.protocol_status)
+            elif kind is Stderr:
+                self._take_stderr(event.data)
+
+    def _end(self, app_status: int, protocol_status: int) -> None:
+        """END_REQUEST (section 5.5)."""
+        if protocol_status == constants.REQUEST_COMPLETE:
+            self.app_status = app_status
+            self.is_complete = True
+        elif protocol_status == constants.OVERLOADED:
+            raise Overloaded(f"{self._where()} is overloaded")
+        elif protocol_status == constants.CANT_MPX_CONN:
+            raise Overloaded(f"{self._where()} takes one request at a time", cause="cant_multiplex")
+        elif protocol_status == constants.UNKNOWN_ROLE:
+            raise UnknownRole(f"{self._where()} does not play the role {self._role}: it is configured for a wrong mode")
+        else:
+            raise UnexpectedStatus(f"{self._where()} ended with the unknown protocol status {protocol_status}")
+
+    def _take_stderr(self, data: bytes) -> None:
+        if self._log_stderr is not None and data and self._stderr_left > 0:
+            self._log_stderr(data[: self._stderr_left])
+            self._stderr_left -= len(data)
+
+    # Failing and ending
+
+    def _where(self) -> str:
+        return str(self._lease.proc.address) if self._lease is not None else "the backend"
+
+    def _eof_cause(self) -> str:
+        return "eof_before_headers" if not self._pieces else "eof_in_body"
+
+    def _name(self, error: GfastcgiError) -> GfastcgiError:
+        """A stream's failure under the backend's name; an error of the client's own body goes first."""
+        if self._feed_error is not None or isinstance(error, ClientClosed):
+            return self._feed_error or error
+        if isinstance(error, StreamTimeout):
+            return BackendTimeout(f"{self._where()} stayed silent past its read-timeout")
+        if isinstance(error, StreamClosed):
+            return BackendClosed(f"{self._where()}: {error}", cause=self._eof_cause())
+        return error
+
+    def _report(self, lease: Lease, failure: GfastcgiError) -> None:
+        """Tells the pool what became of the proc; a kept connection found closed says nothing of it."""
+        if isinstance(failure, (ConnectError, ConnectTimeout)):
+            closed = self._pool.failed(lease, failure.cause)
+        elif isinstance(failure, Overloaded):
+            closed = self._pool.overloaded(lease)
+        else:
+            return
+        for connection in closed:
+            connection.close()
+
+    def _may_retry(self, failure: GfastcgiError, tried: list[Proc], *, is_stale: bool) -> bool:
+        if isinstance(failure, ConnectTimeout):
+            return not tried
+        if isinstance(failure, ConnectError):
+            return len(tried) < _MOST_CONNECTS
+        if isinstance(failure, Overloaded):
+            return not tried and self._is_replayable
+        if isinstance(failure, BackendClosed):
+            return (self._is_repeatable or not self._was_seen) and (is_stale or not tried) and not self._pieces
+        return False
+
+    @property
+    def _is_replayable(self) -> bool:
+        """True when the body can be sent again from its start."""
+        rewind = getattr(self._body, "rewind", None)
+        if rewind is not None:
+            rewind()
+        return self._body.length == 0 or rewind is not None
+
+    def _give_back(self) -> None:
+        """The connection to the pool when it can be used again, else closed; the lease in any case."""
+        if self._feeder is not None:
+            self._feeder.kill()
+            self._feeder = None
+        connection, self._connection = self._connection, None
+        lease, self._lease = self._lease, None
+        keep = connection if connection and self.is_complete and connection.core.is_idle else None
+        if connection is not None and keep is None:
+            self._abort(connection)
+        if lease is not None:
+            for closed in self._pool.release(lease, keep=keep):
+                closed.close()
+
+    def _abort(self, connection: Connection) -> None:
+        """ABORT_REQUEST (section 5.4) where the request still runs, then the end."""
+        try:
+            if not self.is_complete and not connection.stream.is_closed:
+                connection.stream.send(connection.core.abort_request(REQUEST_ID))
+        except (StreamError, BadRecord, GfastcgiError):
+            pass
+        connection.close()
+
+    def close(self) -> None:
+        """Gives everything back; again: nothing happens."""
+        if self._lease is not None or self._connection is not None:
+            self._give_back()
+        self._body.close()
+
+
+def _keeps(lease: Lease) -> bool:
+    """True when the connection may be used again: only where the number of connections at once is known."""
+    return lease.proc.capacity is not None and lease.proc.keep_alive

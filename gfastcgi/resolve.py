@@ -1,0 +1,112 @@
+"""What a URL path is on the file system: a script with its PATH_INFO, a directory's index, a plain file, or nothing.
+
+Contract: everything is looked for beneath the docroot; a link that leads out is as good as forbidden. Files found are
+remembered for a second, as lighttpd's stat cache does; that decides routing alone: what is sent is opened anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from stat import S_ISDIR, S_ISREG
+from typing import NamedTuple
+
+from gfastcgi.net.beneath import stat_beneath
+
+__all__ = ["Resolver", "Resource"]
+
+_REMEMBERED_SECONDS = 1.0
+_MOST_REMEMBERED = 4096
+
+
+class Resource(NamedTuple):
+    """What a URL path is: `path` + `path_info` is the path, an index file standing in for its directory."""
+
+    path: str
+    path_info: str
+    root: str
+    local: str
+    """The path beneath `root`: `path`, less the prefix of an alias."""
+    kind: str
+    """ "file", "directory", "missing" or "forbidden"."""
+
+    @property
+    def filename(self) -> str:
+        """The path on the file system."""
+        return self.root.rstrip("/") + self.local
+
+
+class Resolver:
+    """Looks URL paths up beneath one root. `prefix` is what an alias replaces; `clock` is monotonic seconds."""
+
+    def __init__(
+        self,
+        root: str,
+        index_names: Sequence[str],
+        symlink_roots: Sequence[str],
+        clock: Callable[[], float],
+        *,
+        prefix: str = "",
+    ) -> None:
+        self.root = root
+        self._prefix = prefix.rstrip("/")
+        self._index_names = index_names
+        self._symlink_roots = symlink_roots
+        self._clock = clock
+        self._remembered: dict[str, tuple[float, Resource]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Resolver of {self.root}>"
+
+    def covers(self, path: str) -> bool:
+        """True when `path` is the alias's prefix or beneath it: never merely begins with the same letters."""
+        return path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/")
+
+    def find(self, path: str) -> Resource:
+        """What the normalised URL path `path` is."""
+        known = self._remembered.get(path)
+        if known is not None and known[0] > self._clock():
+            return known[1]
+        resource = self._find(path)
+        if resource.kind == "file":
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[path] = self._clock() + _REMEMBERED_SECONDS, resource
+        return resource
+
+    def _find(self, path: str) -> Resource:
+        kind = self._kind(path)
+        if kind == "directory" and path.endswith("/"):
+            return self._find_index(path)
+        script = path
+        while kind == "not a directory":
+            # A file stands where a folder would be: what follows it is PATH_INFO (RFC 3875 section 4.1.5).
+            script = script[: script.rstrip("/").rfind("/")]
+            kind = self._kind(script) if script else "missing"
+        if kind != "file":
+            script = path
+        return self._resource(script, path[len(script) :], kind)
+
+    def _find_index(self, path: str) -> Resource:
+        for name in self._index_names:
+            # lighttpd: a name that starts with a slash is looked for beneath the docroot itself.
+            candidate = name if name.startswith("/") else path + name
+            if self._kind(candidate) == "file":
+                return self._resource(candidate, "", "file")
+        return self._resource(path, "", "directory")
+
+    def _resource(self, path: str, path_info: str, kind: str) -> Resource:
+        return Resource(path, path_info, self.root, path.removeprefix(self._prefix), kind)
+
+    def _kind(self, path: str) -> str:
+        try:
+            local = path.removeprefix(self._prefix)
+            mode = stat_beneath(self.root, local, extra_roots=self._symlink_roots).st_mode
+        except NotADirectoryError:
+            return "not a directory"
+        except PermissionError:
+            return "forbidden"
+        except OSError:
+            return "missing"
+        if S_ISREG(mode):
+            return "file"
+        return "directory" if S_ISDIR(mode) else "forbidden"

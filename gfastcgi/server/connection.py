@@ -1,0 +1,195 @@
+"""One client connection of HTTP/1: requests are read, asked for, and answered, one after the other.
+
+Contract: the handler never raises but for a client that left. Bytes that are no request are refused once, and the
+connection ends; a body that nobody read is drained if it is small, so that the next request is found.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import webob
+from gevent import getcurrent
+
+from gfastcgi.errors import (
+    ClientClosed,
+    RemoteProtocolError,
+    RequestTimeout,
+    StreamClosed,
+    StreamError,
+    StreamTimeout,
+)
+from gfastcgi.http.request import END, RequestHead, RequestParser
+from gfastcgi.net.streams import Stream
+from gfastcgi.request import Peer, Request
+from gfastcgi.server.body import ClientBody
+from gfastcgi.server.writer import ResponseWriter
+
+if TYPE_CHECKING:
+    from gfastcgi.server.http import HTTPServer
+
+__all__ = ["ClientConnection"]
+
+_DRAIN = 65536
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 1 << 20
+CLIENT_LEFT = 499
+"""The status that the access log gets for a request whose client left (nginx's number for it)."""
+
+
+class ClientConnection:
+    """Serves one client from its first request to its last."""
+
+    __slots__ = ("_greenlet", "_parser", "_peer", "_requests", "_server", "_waits_for_head", "_writer", "stream")
+
+    def __init__(self, server: HTTPServer, stream: Stream, peer: Peer) -> None:
+        self._server = server
+        self._greenlet: Any = getcurrent()
+        self._peer = peer
+        self.stream = stream
+        self._parser = RequestParser(server.limits)
+        self._writer = ResponseWriter(stream, server.date, server.server_tag)
+        self._requests = 0
+        self._waits_for_head = False
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self._peer!r} {self._requests} requests>"
+
+    def run(self) -> None:
+        """Serves requests until either side ends the connection."""
+        try:
+            while self._serve_one():
+                pass
+        except RemoteProtocolError as error:
+            self._refuse(error)
+        except StreamError:
+            pass
+
+    def end_if_idle(self) -> None:
+        """Ends the wait for a next request."""
+        if self._waits_for_head and self._parser.is_idle:
+            self._greenlet.kill(StreamClosed, block=False)
+
+    def cut(self) -> None:
+        """Ends the connection wherever it is."""
+        self._greenlet.kill(ClientClosed, block=False)
+
+    def _serve_one(self) -> bool:
+        """One request and its answer; False when the connection is to end."""
+        head = self._read_head()
+        if head is None:
+            return False
+        self._requests += 1
+        self.stream.read_timeout = self._server.timeouts.read_idle
+        body = ClientBody(head.content_length, lambda: self._read_piece(head))
+        if body.is_read:
+            self._parser.next_event()
+        interim = self.stream.send_all if head.version == "1.1" else None
+        request = Request(head, self._peer, body, monotonic(), interim)
+        try:
+            response = self._ask(request, body)
+            keep = self._may_keep(head) and (body.is_read or not head.expects_continue)
+            keep, sent = self._writer.write(
+                response, method=head.method, version=head.version, keep=keep, server_tag=request.server_tag
+            )
+        except StreamError:
+            if request.log is not None:
+                request.log(request, CLIENT_LEFT, [], 0, monotonic() - request.started)
+            raise
+        if request.log is not None:
+            request.log(request, response.status_int, response.headerlist, sent, monotonic() - request.started)
+        return self._finish(body, keep)
+
+    def _ask(self, request: Request, body: ClientBody) -> webob.Response:
+        """The handler's answer; a client that leaves meanwhile ends the work for it."""
+        if not body.is_read:
+            return self._server.handler(request)
+        self.stream.watch_close(self._on_close)
+        try:
+            return self._server.handler(request)
+        finally:
+            self.stream.unwatch()
+
+    def _on_close(self) -> None:
+        self._greenlet.throw(ClientClosed("the client left"))
+
+    def _may_keep(self, head: RequestHead) -> bool:
+        server = self._server
+        return head.keep_alive and not server.is_draining and self._requests < server.timeouts.keep_alive_requests
+
+    def _finish(self, body: ClientBody, keep: bool) -> bool:
+        """True when the next request can be read; else the client gets the time to read the last answer."""
+        if keep and (body.is_read or self._drain(body)):
+            return True
+        self.stream.linger(_LINGER_SECONDS, _LINGER_BYTES)
+        return False
+
+    def _drain(self, body: ClientBody) -> bool:
+        body.limit = 0
+        try:
+            while body.received <= _DRAIN:
+                if body.read() == END:
+                    return True
+        except RemoteProtocolError:
+            pass
+        return False
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        try:
+            self._writer.write(self._server.refuse(error), method="GET", version="1.1", keep=False)
+            self.stream.linger(_LINGER_SECONDS, _LINGER_BYTES)
+        except StreamError:
+            pass
+
+    # Reading
+
+    def _read_head(self) -> RequestHead | None:
+        """The next head; None when the client is done. Raises `RequestTimeout` when a head stays half."""
+        event = self._parser.next_event()
+        if event is None:
+            if self._server.is_draining and self._parser.is_idle:
+                return None
+            self._waits_for_head = True
+            event = self._await_head()
+            self._waits_for_head = False
+        assert not isinstance(event, bytes)
+        return event
+
+    def _await_head(self) -> RequestHead | bytes | None:
+        stream, parser, timeouts = self.stream, self._parser, self._server.timeouts
+        stream.read_timeout = timeouts.keep_alive_idle if self._requests else timeouts.read_idle
+        end = 0.0
+        while True:
+            try:
+                data = stream.recv()
+            except StreamTimeout:
+                if parser.is_idle:
+                    return None
+                raise RequestTimeout("the head of the request did not come in time") from None
+            if not data:
+                if parser.is_idle:
+                    return None
+                raise StreamClosed("the client left inside a head")
+            parser.feed(data)
+            event = parser.next_event()
+            if event is not None:
+                return event
+            end = end or monotonic() + timeouts.head
+            stream.read_timeout = max(0.001, min(timeouts.read_idle or timeouts.head, end - monotonic()))
+
+    def _read_piece(self, head: RequestHead) -> bytes:
+        """The next piece of a body; b"" at its end."""
+        event = self._parser.next_event()
+        if event is None and head.expects_continue:
+            # Only now: the handler wants the body, and none of it has come (RFC 9110 section 10.1.1).
+            self.stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+        head.expects_continue = False
+        while event is None:
+            data = self.stream.recv()
+            if not data:
+                raise ClientClosed("the client left inside its body")
+            self._parser.feed(data)
+            event = self._parser.next_event()
+        assert isinstance(event, bytes)
+        return event
