@@ -18,7 +18,7 @@ from gfastcgi.lighttpd.nodes import Array, Item, Value
 from gfastcgi.lighttpd.report import Report, nearest
 
 __all__ = [
-    "Context", "Kind", "array", "boolean", "check_pattern", "choice", "integer", "kibibytes", "log_path", "octal",
+    "Context", "Kind", "array", "boolean", "check_pattern", "choice", "host_name", "integer", "kibibytes", "log_path", "octal",
     "pairs", "parse_options", "path", "paths", "prefix_pairs", "rules", "strings", "switches", "text",
 ]  # fmt: skip
 
@@ -103,6 +103,7 @@ def _path(value: Value, context: Context) -> str:
 
 
 path = Kind("a path", _path)
+host_name = Kind("a name or an address", _path)
 
 
 def _log(value: Value, context: Context) -> str:

@@ -51,7 +51,7 @@ _count = kinds.integer(0)
 HOST_OPTIONS: dict[str, Option] = {
     option.name: option
     for option in (
-        _host("host", kinds.text, "name or address of the backend; a unix socket when it begins with `/`"),
+        _host("host", kinds.host_name, "name or address of the backend; a unix socket when it begins with `/`"),
         _host("port", kinds.integer(1, 65535), "TCP port, 80 if absent; counts up with each proc that is spawned"),
         _host("socket", kinds.path, "path of a unix socket; spawned procs get `-0`, `-1`, ... behind it"),
         _host("bin-path", kinds.path, "command that is spawned; its words may be quoted"),

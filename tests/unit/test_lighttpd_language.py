@@ -203,7 +203,7 @@ def test_faults(text: str, expected: str) -> None:
 
 
 def test_a_string_that_runs_on() -> None:
-    found = faults(ROOT + 'server.tag = "open\nserver.name = "x"')
+    found = faults(ROOT + 'server.tag = "open\nserver.name = "x"\nserver.bind = "y"\n')
     assert "site.conf:3: expected '=' behind 'x'" in found[1]
     assert "(the string that opens in line 2 may lack its closing quote)" in found[1]
 
