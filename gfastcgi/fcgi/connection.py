@@ -71,6 +71,7 @@ __all__ = [
 # Section 5.1: role (2 bytes), flags (1), reserved (5). Section 5.5: app_status (4), protocol_status (1), reserved (3).
 _BEGIN_BODY = Struct("!HB5x")
 _END_BODY = Struct("!IB3x")
+_unpack_end = _END_BODY.unpack
 # BEGIN_REQUEST and the header of the first PARAMS; the empty records behind PARAMS, without and with that of STDIN.
 _BEGIN_AND_HEADER = Struct("!BBHHH HB5x BBHHH")
 _ONE_END = Struct("!BBHI")
@@ -102,9 +103,6 @@ class _Connection:
         """The peer's end of file. Raises `BadRecord` inside a record."""
         if not self._reader.is_between:
             raise BadRecord("the connection ended inside a record")
-
-    def _close(self, request_id: int) -> None:
-        del self._requests[request_id], self._answers[request_id]
 
 
 def _send(table: Mapping[tuple[int, int], int], states: dict[int, int], request_id: int, move: int) -> None:
@@ -213,7 +211,7 @@ class WebServer(_Connection):
         What comes while nothing is open answers nothing: it is dropped, and the connection is never idle again.
         """
         events: list[Event] = []
-        reader, requests = self._reader, self._requests
+        reader, requests, answers = self._reader, self._requests, self._answers
         reader.feed(data)
         while requests or self._values_awaited:
             record = reader.next_record()
@@ -224,24 +222,26 @@ class WebServer(_Connection):
                 events.append(self._receive_management(kind, content))
             elif request_id not in requests:
                 raise BadRecord(f"{_name(kind)} came for the request {request_id}, which is not open")
+            elif kind == STDOUT and content:
+                _receive(ANSWER, answers, request_id, STDOUT)
+                events.append(Stdout(request_id, content))
             elif kind == END_REQUEST:
                 events.append(self._receive_end(request_id, content))
             else:
-                _receive(ANSWER, self._answers, request_id, kind if content else END | kind)
+                _receive(ANSWER, answers, request_id, kind if content else END | kind)
                 events.append(Stdout(request_id, content) if kind == STDOUT else Stderr(request_id, content))
         if not reader.is_between:
             self._is_spoiled = True
         return events
 
     def _receive_end(self, request_id: int, content: bytes) -> Event:
-        if len(content) != _END_BODY.size:
+        if len(content) != 8:
             raise BadRecord(f"the content of END_REQUEST has 8 bytes, not {len(content)}: {content[:16]!r}")
-        _receive(ANSWER, self._answers, request_id, END_REQUEST)
-        if self._requests[request_id] != SENT_STDIN:
+        del self._answers[request_id]
+        if self._requests.pop(request_id) != SENT_STDIN:
             # The application did not wait for all of the request: what it makes of the rest is anybody's guess.
             self._is_spoiled = True
-        self._close(request_id)
-        app_status, protocol_status = _END_BODY.unpack(content)
+        app_status, protocol_status = _unpack_end(content)
         return EndRequest(request_id, app_status, protocol_status)
 
     def _receive_management(self, kind: int, content: bytes) -> Event:
@@ -288,7 +288,7 @@ class Application(_Connection):
     def _receive_begin(self, request_id: int, content: bytes) -> Event:
         if request_id in self._requests:
             raise BadRecord(f"BEGIN_REQUEST came for the request {request_id}, which is open")
-        if len(content) != _BEGIN_BODY.size:
+        if len(content) != 8:
             raise BadRecord(f"the content of BEGIN_REQUEST has 8 bytes, not {len(content)}: {content[:16]!r}")
         role, flags = _BEGIN_BODY.unpack(content)
         self._requests[request_id] = begin_state(role)
@@ -329,9 +329,9 @@ class Application(_Connection):
 
     def end_request(self, request_id: int, app_status: int = 0, protocol_status: int = REQUEST_COMPLETE) -> bytes:
         """END_REQUEST (section 5.5); `app_status` is the exit status, as an unsigned 32-bit number."""
-        _send(ANSWER, self._answers, request_id, END_REQUEST)
-        self._close(request_id)
-        del self._params[request_id]
+        if request_id not in self._requests:
+            raise LocalProtocolError(f"END_REQUEST for the request {request_id}, which is not open")
+        del self._requests[request_id], self._answers[request_id], self._params[request_id]
         return encode_record(END_REQUEST, request_id, _END_BODY.pack(app_status & 0xFFFFFFFF, protocol_status))
 
     def values(self, values: Mapping[bytes, bytes]) -> bytes:

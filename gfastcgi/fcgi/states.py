@@ -1,4 +1,4 @@
-"""The two tables of a request: what the web server may send, and what the application may answer.
+"""The two tables of an open request: what the web server may send, and what the application may answer.
 
 Contract: a key that is absent is an error: `LocalProtocolError` where the move is ours, `BadRecord` where it is the
 peer's. Both roles look into both tables. A stream's empty record, its end, is the move `END | kind`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gfastcgi.fcgi.constants import ABORT_REQUEST, DATA, END_REQUEST, FILTER, PARAMS, STDERR, STDIN, STDOUT
+from gfastcgi.fcgi.constants import ABORT_REQUEST, DATA, FILTER, PARAMS, STDERR, STDIN, STDOUT
 
 __all__ = ["ANSWER", "ANSWERING", "END", "REQUEST", "SENT_STDIN", "STATE_NAMES", "begin_state"]
 
@@ -28,7 +28,6 @@ ANSWERING: Final = 8
 STDOUT_ENDED: Final = 9
 STDERR_ENDED: Final = 10
 BOTH_ENDED: Final = 11
-COMPLETE: Final = 12
 
 STATE_NAMES: Final = {
     SENDING_PARAMS: "PARAMS are open",
@@ -65,25 +64,21 @@ REQUEST: Final = {
     (FILTER_DATA, ABORT_REQUEST): ABORTED,
 }
 
-# Sections 5.3 and 5.5: nothing behind a stream's end but that end once more. END_REQUEST may come with the
-# streams open: php-fpm never ends STDOUT.
+# Sections 5.3 and 5.5: nothing behind a stream's end but that end once more. END_REQUEST may come in each
+# of these states (php-fpm never ends STDOUT), so it is no key here.
 ANSWER: Final = {
     (ANSWERING, STDOUT): ANSWERING,
     (ANSWERING, STDERR): ANSWERING,
     (ANSWERING, END | STDOUT): STDOUT_ENDED,
     (ANSWERING, END | STDERR): STDERR_ENDED,
-    (ANSWERING, END_REQUEST): COMPLETE,
     (STDOUT_ENDED, END | STDOUT): STDOUT_ENDED,
     (STDOUT_ENDED, STDERR): STDOUT_ENDED,
     (STDOUT_ENDED, END | STDERR): BOTH_ENDED,
-    (STDOUT_ENDED, END_REQUEST): COMPLETE,
     (STDERR_ENDED, STDOUT): STDERR_ENDED,
     (STDERR_ENDED, END | STDOUT): BOTH_ENDED,
     (STDERR_ENDED, END | STDERR): STDERR_ENDED,
-    (STDERR_ENDED, END_REQUEST): COMPLETE,
     (BOTH_ENDED, END | STDOUT): BOTH_ENDED,
     (BOTH_ENDED, END | STDERR): BOTH_ENDED,
-    (BOTH_ENDED, END_REQUEST): COMPLETE,
 }
 
 
