@@ -69,6 +69,9 @@ class NoBody:
     def read(self) -> bytes:
         return b""
 
+    def close(self) -> None:
+        pass
+
 
 def ask(target: str, method: str = "GET", **fields: str) -> Request:
     """A request; `if_range="x"` is the field If-Range."""

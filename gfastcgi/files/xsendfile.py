@@ -83,7 +83,7 @@ def _parse_parts(found: Fields) -> list[tuple[str, int, int | None]]:
             if name != _PARTS or not match or len(parts) == _MOST_PARTS:
                 raise BadCGIResponse(f"X-Sendfile2 takes up to {_MOST_PARTS} of PATH START-[END], not {value[:200]!r}")
             start, last = match.groups()
-            parts.append((_decode(path), int(start), int(last) + 1 if last else None))
+            parts.append((_decode(path.rstrip(" \t")), int(start), int(last) + 1 if last else None))
     return parts
 
 

@@ -173,7 +173,10 @@ def _open_by_openat2(top: int, path: bytes, flags: int, *, is_bound: bool) -> in
 
 
 def _open_by_walk(top: int, path: bytes, flags: int, *, is_bound: bool) -> int:
-    """The same by one component after the other, each held open before the next is looked up."""
+    """The same by one component after the other, each held open before the next is looked up.
+
+    A magic link of /proc counts as the path that it reads as, never as what it jumps to.
+    """
     parents: list[int] = [top]
     todo = deque(path.split(b"/"))
     links = 0
