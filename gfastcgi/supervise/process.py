@@ -21,7 +21,9 @@ from gfastcgi.supervise.output import LineSplitter
 
 __all__ = ["Process"]
 
-PIECE = 65536
+PIECE = 4096
+LINES_A_SECOND = 2000
+"""The most that is taken from a process, and as many pieces of `PIECE` bytes; one that writes more has to wait."""
 
 # gevent's own signal() would reach into the event loop, which after fork is the gateway's.
 _set_disposition = monkey.get_original("signal", "signal")
@@ -118,9 +120,10 @@ def _read_lines(fd: int, on_line: Callable[[str], None]) -> None:
     splitter = LineSplitter()
     try:
         while data := nb_read(fd, PIECE):
-            for line in splitter.feed(data):
+            lines = splitter.feed(data)
+            for line in lines:
                 on_line(line)
-            gevent.sleep(0)  # one that writes without end does not keep the others waiting
+            gevent.sleep(max(len(lines), 1) / LINES_A_SECOND)
         for line in splitter.close():
             on_line(line)
     finally:

@@ -37,7 +37,7 @@ class Restarts:
         is_healthy = has_served or now - started >= STABLE
         if is_healthy:
             self._pause = 0.0
-        if not self._pause or started >= self._step_began:
+        if not self._pause or started >= self._step_began or now >= self._step_began + self._pause:
             self._pause = min(self._pause * 2 or self._shortest, LONGEST_PAUSE)
             self._step_began = now
             self._is_crashing = not is_healthy
