@@ -76,6 +76,13 @@ def _no_child_handler():
 
 
 @pytest.fixture
+def left():
+    """The processes that the test left behind, so far."""
+    before = children(os.getpid())
+    return lambda: children(os.getpid()) - before
+
+
+@pytest.fixture
 def script(tmp_path):
     def write(source, name="app.py"):
         path = tmp_path / name
@@ -223,21 +230,21 @@ def test_signals_and_descriptors_of_the_gateway_stay_with_it(supervise, tmp_path
     ("bin_path", "reason"),
     [("/nowhere/app", "No such file or directory"), ("/etc/passwd", "Permission denied")],
 )
-def test_a_program_that_cannot_be_started_is_fatal_and_leaves_nothing(tmp_path, bin_path, reason):
+def test_a_program_that_cannot_be_started_is_fatal_and_leaves_nothing(tmp_path, bin_path, reason, left):
     rig = Rig(HostConfig(socket=f"{tmp_path}/s", bin_path=bin_path, min_procs=2))
     with pytest.raises(SpawnError, match=f"gw-backend failed to start: {bin_path}: .*{reason}"):
         rig.supervisor.start()
     assert os.listdir(tmp_path) == []
-    assert not children(os.getpid())
+    assert not left()
 
 
-def test_when_a_later_one_cannot_be_started_the_first_is_ended(script, tmp_path):
+def test_when_a_later_one_cannot_be_started_the_first_is_ended(script, tmp_path, left):
     (tmp_path / "s-1").write_text("not a socket")
     rig = Rig(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=2))
     with pytest.raises(SpawnError, match="Address already in use"):
         rig.supervisor.start()
     assert sorted(os.listdir(tmp_path)) == ["app.py", "s-1"]
-    assert not children(os.getpid())
+    assert not left()
 
 
 def test_a_folder_that_is_not_there(tmp_path):
@@ -296,7 +303,7 @@ def test_wanting_what_cannot_be_started_is_a_no_and_a_log_line(supervise, tmp_pa
 # Real programs
 
 
-def test_php_cgi(supervise, tmp_path):
+def test_php_cgi(supervise, tmp_path, left):
     page = tmp_path / "page.php"
     page.write_text("<?php echo 'pid ', getmypid(), ' ', $_SERVER['QUERY_STRING'];")
     environment = (("PHP_FCGI_CHILDREN", "3"),)
@@ -317,7 +324,7 @@ def test_php_cgi(supervise, tmp_path):
     wait_until(lambda: rig.procs[0].state is State.RUNNING, "the restart")
     assert fastcgi_get(rig.procs[0].address, params).endswith(b" a=1")
     rig.supervisor.stop()
-    wait_until(lambda: not children(os.getpid()), "no process left")
+    wait_until(lambda: not left(), "no process left")
 
 
 def test_a_libfcgi_program(supervise, tmp_path):
@@ -389,7 +396,7 @@ def test_kept_connections_of_a_dead_process_are_closed(supervise, script, tmp_pa
     wait_until(lambda: kept.closed, "the kept connection to be closed")
 
 
-def test_a_process_that_writes_without_end_holds_nobody_up(supervise, script, tmp_path):
+def test_a_process_that_writes_without_end_holds_nobody_up(supervise, script, tmp_path, left):
     source = 'import os\nwhile True: os.write(1, b"y\\n" * 4096)'
     rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(source), min_procs=1))
     wait_until(lambda: rig.lines, "output")
@@ -397,7 +404,7 @@ def test_a_process_that_writes_without_end_holds_nobody_up(supervise, script, tm
     gevent.sleep(0.5)
     assert time.process_time() - before < 0.2
     rig.supervisor.stop()
-    wait_until(lambda: not children(os.getpid()), "its end")
+    wait_until(lambda: not left(), "its end")
 
 
 # Ending
