@@ -4,8 +4,7 @@ Contract: what is sent was opened beneath its root and is a regular file; its le
 An answer's `app_iter` may be a `FileBody`, which has to be closed. Index files and routes are the gateway's business.
 """
 
-from gfastcgi.files.answer import refusal
-from gfastcgi.files.static import find_index, serve_file
-from gfastcgi.files.xsendfile import apply_x_sendfile, drop_x_sendfile
+from gfastcgi.files.static import serve_file
+from gfastcgi.files.xsendfile import apply_x_sendfile
 
-__all__ = ["apply_x_sendfile", "drop_x_sendfile", "find_index", "refusal", "serve_file"]
+__all__ = ["apply_x_sendfile", "serve_file"]

@@ -16,9 +16,10 @@ from gfastcgi.http.conditional import CONDITIONS, evaluate, if_range_holds
 from gfastcgi.http.ranges import content_range, multipart, parse_range
 from gfastcgi.net.beneath import OpenedFile
 from gfastcgi.net.sendfile import FileBody, Piece
+from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 
-__all__ = ["Fields", "answer", "entity_tag", "modified", "plain", "refusal", "whole"]
+__all__ = ["Fields", "answer", "entity_tag", "modified", "refusal", "whole"]
 
 Fields = list[tuple[str, str]]
 
@@ -26,21 +27,14 @@ _QUESTIONS = CONDITIONS | {b"range"}
 _BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
-def plain(status: str, fields: Fields | None = None) -> webob.Response:
-    """An answer that says its `status` ("404 Not Found") in a line of text."""
-    body = status.encode() + b"\n"
-    headerlist = [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), *(fields or ())]
-    return webob.Response(status=status, headerlist=headerlist, app_iter=[body])
-
-
-def refusal(error: OSError) -> webob.Response:
+def refusal(request: Request, error: OSError) -> webob.Response:
     """What a client is told when a file could not be opened: 404, 403, or 503 for want of descriptors; else raises."""
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return plain("404 Not Found")
+        return error_page(404, request_id=request.id)
     if isinstance(error, PermissionError):
-        return plain("403 Forbidden")
+        return error_page(403, request_id=request.id)
     if error.errno in _BUSY:
-        return plain("503 Service Unavailable", [("Retry-After", "1")])
+        return error_page(503, cause="overloaded", request_id=request.id, headers=(("Retry-After", "1"),))
     raise error
 
 
@@ -86,7 +80,7 @@ def _conditional(request: Request, file: OpenedFile, fields: Fields, etag: str, 
     status = evaluate(request.method, request.field, etag=etag, mtime=mtime)
     if status == 412:
         file.close()
-        return plain("412 Precondition Failed")
+        return error_page(412, request_id=request.id)
     if status == 304:
         file.close()
         kept = [field for field in fields if field[0].lower() != "content-type"]
@@ -104,7 +98,8 @@ def _conditional(request: Request, file: OpenedFile, fields: Fields, etag: str, 
     except RangeNotSatisfiable:
         size = file.stat.st_size
         file.close()
-        return plain("416 Range Not Satisfiable", [("Content-Range", f"bytes */{size}"), ("Accept-Ranges", "bytes")])
+        headers = (("Content-Range", f"bytes */{size}"), ("Accept-Ranges", "bytes"))
+        return error_page(416, request_id=request.id, headers=headers)
     return None if ranges is None else _partial(file, fields, ranges)
 
 

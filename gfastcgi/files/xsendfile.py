@@ -23,7 +23,7 @@ from gfastcgi.net.beneath import OpenedFile, open_beneath
 from gfastcgi.net.sendfile import FileBody, Piece
 from gfastcgi.request import Request
 
-__all__ = ["apply_x_sendfile", "drop_x_sendfile"]
+__all__ = ["apply_x_sendfile"]
 
 _WHOLE = ("x-sendfile", "x-lighttpd-send-file")
 _PARTS = "x-sendfile2"
@@ -37,7 +37,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _SPAN = re.compile(r"([0-9]{1,18})-([0-9]{0,18})")
 
 
-def drop_x_sendfile(response: webob.Response) -> list[tuple[str, str]]:
+def _drop(response: webob.Response) -> list[tuple[str, str]]:
     """Removes the fields from `response`; returns them as (lower-case name, value)."""
     found = [(name.lower(), value) for name, value in response.headerlist if name.lower() in _FAMILY]
     if found:
@@ -52,7 +52,7 @@ def apply_x_sendfile(
 
     403: outside or no regular file; 404: missing. Raises `BadCGIResponse` for a malformed field.
     """
-    found = drop_x_sendfile(response)
+    found = _drop(response)
     if not found or not host.x_sendfile or response.status_int in (204, 205, 304):
         return response
     close = getattr(response.app_iter, "close", None)
@@ -64,7 +64,7 @@ def apply_x_sendfile(
             return _send_parts(request, response.status, fields, _parse_parts(found), host)
         return _send_whole(request, response, fields, _parse_whole(found), host, settings)
     except OSError as error:
-        return refusal(error)
+        return refusal(request, error)
 
 
 def _parse_whole(found: Fields) -> str:

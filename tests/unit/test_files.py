@@ -12,7 +12,8 @@ import pytest
 from filerig import ALLOWED, ask, take
 
 from gfastcgi.config import Settings
-from gfastcgi.files import find_index, refusal, serve_file
+from gfastcgi.files import serve_file
+from gfastcgi.files.answer import refusal
 from gfastcgi.net.sendfile import FileBody
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 MTIME = 784111777
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 TYPES = ((".txt", "text/plain; charset=utf-8"), (".gz", "application/gzip"), (".tar.gz", "application/x-tgz"))
-SETTINGS = Settings(mimetypes=TYPES, index_file_names=("index.php", "index.html", "/fallback.php"))
+SETTINGS = Settings(mimetypes=TYPES)
 SIZE = len(ALLOWED)
 
 
@@ -293,33 +294,18 @@ def test_many_sites_have_their_own_types(www: Path) -> None:
         take(response)
 
 
-def test_index_files(www: Path) -> None:
-    root = str(www)
-    assert find_index(root, "/dir/", SETTINGS) is None
-    (www / "fallback.php").touch()
-    assert find_index(root, "/dir/", SETTINGS) == "/fallback.php"
-    (www / "dir" / "index.php").mkdir()
-    (www / "dir" / "index.html").touch()
-    assert find_index(root, "/dir/", SETTINGS) == "/dir/index.html"
-    assert find_index(root, "/nope/", Settings(index_file_names=("index.html",))) is None
-    (www / "dir" / "index.php").rmdir()
-    (www / "dir" / "index.php").symlink_to("../../private/secret.txt")
-    assert find_index(root, "/dir/", SETTINGS) == "/dir/index.html"
-    assert find_index(root, "/dir/", Settings()) is None
-
-
 @pytest.mark.parametrize(
     ("error", "status"),
     [(FileNotFoundError(), 404), (NotADirectoryError(), 404), (PermissionError(), 403),
      (OSError(errno.EMFILE, "too many"), 503), (OSError(errno.ENFILE, "too many"), 503)],
 )  # fmt: skip
 def test_refusals(error: OSError, status: int) -> None:
-    assert refusal(error).status_int == status
+    assert refusal(ask("/"), error).status_int == status
 
 
 def test_faults_of_the_disk_are_no_answer() -> None:
     with pytest.raises(OSError, match="broken"):
-        refusal(OSError(errno.EIO, "broken"))
+        refusal(ask("/"), OSError(errno.EIO, "broken"))
 
 
 def test_a_fault_on_the_way_leaves_no_descriptor(www: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import random
 import select
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING
 import gevent
 import pytest
 
-from gfastcgi.errors import StreamClosed, StreamError
+from gfastcgi.errors import StreamClosed, StreamError, StreamTimeout
 from gfastcgi.net.beneath import OpenedFile
 from gfastcgi.net.sendfile import READ_SIZE, TURN, FileBody
+from gfastcgi.net.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -202,6 +204,34 @@ def test_sparse_beyond_4_gib(wire: tuple[Wire, Reader], opened: Callable[[bytes]
     body.send_to(wire[0])
     assert wire[1].all(wire[0]) == b"\0\0tail"
     assert FileBody([(file, 0, size)]).length == size
+
+
+def test_over_a_stream_of_ours_to_a_slow_greenlet(opened: Callable[[bytes], OpenedFile]) -> None:
+    pairs = [_socket.socket(left.family, left.type, left.proto, left.detach()) for left in socket.socketpair()]
+    ours, theirs = (Stream(pair, read_timeout=20, write_timeout=20) for pair in pairs)
+    received = bytearray()
+
+    def read() -> None:
+        while data := theirs.recv(50_000):
+            received.extend(data)
+            gevent.sleep(0)
+
+    reader = gevent.spawn(read)
+    body = FileBody([b"<", (opened(CONTENT), 0, len(CONTENT)), b">"])
+    body.send_to(ours)
+    ours.close()
+    reader.join(20)
+    theirs.close()
+    assert received == b"<" + CONTENT + b">"
+
+
+def test_a_reader_that_stalls_ends_in_a_timeout(opened: Callable[[bytes], OpenedFile]) -> None:
+    pairs = [_socket.socket(left.family, left.type, left.proto, left.detach()) for left in socket.socketpair()]
+    ours, theirs = (Stream(pair, write_timeout=0.05) for pair in pairs)
+    with pytest.raises(StreamTimeout):
+        FileBody([(opened(CONTENT), 0, len(CONTENT))]).send_to(ours)
+    ours.close()
+    theirs.close()
 
 
 def test_others_get_their_turn_each_mib(

@@ -14,7 +14,7 @@ from filerig import ALLOWED, ask, take
 
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.errors import BadCGIResponse
-from gfastcgi.files import apply_x_sendfile, drop_x_sendfile
+from gfastcgi.files import apply_x_sendfile
 from gfastcgi.net import beneath
 
 if TYPE_CHECKING:
@@ -117,12 +117,6 @@ def test_without_the_field_nothing_changes(lab: Lab) -> None:
     response = lab.send(("Content-Type", "text/html"), ("Content-Length", "17"))
     assert response.headerlist == [("Content-Type", "text/html"), ("Content-Length", "17")]
     assert response.app_iter is lab.body
-
-
-def test_drop() -> None:
-    response = webob.Response(headerlist=[("X-Sendfile", "/a"), ("A", "b"), ("x-sendfile2", "/a 0-")], app_iter=[])
-    assert drop_x_sendfile(response) == [("x-sendfile", "/a"), ("x-sendfile2", "/a 0-")]
-    assert response.headerlist == [("A", "b")]
 
 
 def test_what_the_backend_said_is_kept(lab: Lab) -> None:
