@@ -62,9 +62,9 @@ def _make_gateways(folder: Path) -> Iterator[Callable[..., Gateway]]:
 
     def make(config: str = "", *, command: list[str] | None = None, **options: object) -> Gateway:
         path = folder / f"site-{len(made)}.conf"
-        defaults = "" if "server.port" in config or "server.bind" in config else 'server.bind = "127.0.0.1"\n'
-        defaults += "" if "server.port" in config else "server.port = 0\n"
-        path.write_text(defaults + config)
+        defaults = {"server.bind": '"127.0.0.1"', "server.port": "0", "server.document-root": f'"{folder}"'}
+        given = [f"{name} = {value}\n" for name, value in defaults.items() if f"{name} =" not in config]
+        path.write_text("".join(given) + config)
         made.append(Gateway(command or ["-D", "-f", str(path)], cwd=folder, **options))  # type: ignore[arg-type]
         return made[-1]
 

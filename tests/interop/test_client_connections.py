@@ -190,7 +190,7 @@ def test_ipv6(config: str, gateway: Callable[..., Gateway]) -> None:
             probe.bind(("::1", 0))
         except OSError:
             pytest.skip("this machine has no IPv6")
-    site = gateway(config + 'server.bind = "::1"\nserver.port = 0\n')
+    site = gateway(config + 'server.bind = "[::1]"\n')
     assert site.addresses[0][0] == "::1"
     params = site.get("/echo", host="[::1]:99").json()["params"]
     assert (params["REMOTE_ADDR"], params["SERVER_ADDR"], params["SERVER_NAME"]) == ("::1", "::1", "[::1]")
