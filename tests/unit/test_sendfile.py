@@ -207,7 +207,7 @@ def test_sparse_beyond_4_gib(wire: tuple[Wire, Reader], opened: Callable[[bytes]
 
 
 def test_over_a_stream_of_ours_to_a_slow_greenlet(opened: Callable[[bytes], OpenedFile]) -> None:
-    pairs = [_socket.socket(left.family, left.type, left.proto, left.detach()) for left in socket.socketpair()]
+    pairs = [_socket.socket(end.family, end.type, end.proto, end.detach()) for end in socket.socketpair()]
     ours, theirs = (Stream(pair, read_timeout=20, write_timeout=20) for pair in pairs)
     received = bytearray()
 
@@ -226,7 +226,7 @@ def test_over_a_stream_of_ours_to_a_slow_greenlet(opened: Callable[[bytes], Open
 
 
 def test_a_reader_that_stalls_ends_in_a_timeout(opened: Callable[[bytes], OpenedFile]) -> None:
-    pairs = [_socket.socket(left.family, left.type, left.proto, left.detach()) for left in socket.socketpair()]
+    pairs = [_socket.socket(end.family, end.type, end.proto, end.detach()) for end in socket.socketpair()]
     ours, theirs = (Stream(pair, write_timeout=0.05) for pair in pairs)
     with pytest.raises(StreamTimeout):
         FileBody([(opened(CONTENT), 0, len(CONTENT))]).send_to(ours)
