@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from gfastcgi.config import Address, Block, Condition, Config, ServerConfig, Settings, Where
+from gfastcgi.config import Address, Block, Condition, Config, RewriteRule, ServerConfig, Settings, Where
 from gfastcgi.errors import ConfigSyntaxError, InvalidValue
 from gfastcgi.lighttpd.conditions import SOCKET, canonical, parse_address
 from gfastcgi.lighttpd.evaluate import Scope, Setting
@@ -94,7 +94,7 @@ class _Compiler:
             self.report.error(InvalidValue, message, setting.where)
             return
         for attribute in option.attributes:
-            chosen[attribute] = chosen.get(attribute, ()) + value if option.is_additive else value
+            chosen[attribute] = _added(chosen.get(attribute, ()), value) if option.is_additive else value
         if not option.attributes and option.scope == "server":
             chosen[option.name] = value
 
@@ -139,3 +139,9 @@ class _Compiler:
         self.take(DIRECTIVES["server.socket-perms"], setting, None, chosen)
         return chosen.get("server.socket-perms", default)
 
+
+
+def _added(rules: tuple[RewriteRule, ...], more: tuple[RewriteRule, ...]) -> tuple[RewriteRule, ...]:
+    """Both, less what is never reached, since a rule with the same pattern stands before it."""
+    known = {(rule.pattern, rule.once) for rule in rules}
+    return rules + tuple(rule for rule in more if (rule.pattern, rule.once) not in known)
