@@ -1,0 +1,210 @@
+"""One FastCGI request as a call of a WSGI application (PEP 3333), free of connections.
+
+Contract: `make_environ` turns params into an environ; `Answer.respond` calls the application, sends what it must not
+hold back, and returns the rest, so that a short answer leaves in one piece with its end.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
+
+import webob
+
+__all__ = ["Answer", "Authorizer", "ErrorStream", "FileWrapper", "WSGIApp", "as_application", "make_environ"]
+
+WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+"""A WSGI application."""
+
+Authorizer = Callable[[webob.Request], webob.Response]
+"""200 allows, with the response's `Variable-NAME` fields as variables (FastCGI 1.0 section 6.3); all else denies."""
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+_STATUS = re.compile(r"[1-5][0-9][0-9] [\t -~\xa0-\xff]*")
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 9110 section 5.5: a CR or LF would begin a field of the client's choosing.
+_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+# PEP 3333 has these without HTTP_; HTTP_PROXY is never a proxy to be used (httpoxy, CVE-2016-5385).
+_NOT_IN_ENVIRON = ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY")
+
+
+class Readable(Protocol):
+    """What `FileWrapper` reads."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def make_environ(pairs: list[tuple[bytes, bytes]], *, is_authorizer: bool, is_multiprocess: bool) -> dict[str, Any]:
+    """The environ of a request, without `wsgi.input` and `wsgi.errors`."""
+    environ: dict[str, Any] = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+    for name in _NOT_IN_ENVIRON:
+        environ.pop(name, None)
+    _complete_path(environ)
+    if is_authorizer:
+        environ.pop("CONTENT_LENGTH", None)
+    is_https = environ.get("HTTPS", "").lower() in ("on", "1") or environ.get("REQUEST_SCHEME") == "https"
+    environ.setdefault("REQUEST_METHOD", "GET")
+    environ.setdefault("QUERY_STRING", "")
+    environ.setdefault("SERVER_NAME", "localhost")
+    environ.setdefault("SERVER_PORT", "443" if is_https else "80")
+    environ.setdefault("SERVER_PROTOCOL", "HTTP/1.0")
+    environ.update({
+        "FCGI_ROLE": "AUTHORIZER" if is_authorizer else "RESPONDER",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "https" if is_https else "http",
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": is_multiprocess,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": FileWrapper,
+    })  # fmt: skip
+    return environ
+
+
+def _complete_path(environ: dict[str, Any]) -> None:
+    """SCRIPT_NAME and PATH_INFO as PEP 3333 wants them; authorizers are sent neither."""
+    script_name, path_info = environ.get("SCRIPT_NAME"), environ.get("PATH_INFO", "")
+    if script_name is None and not path_info:
+        path_info = _path_of(environ)
+    script_name = script_name or ""
+    if script_name == "/":
+        script_name, path_info = "", path_info or "/"
+    environ["SCRIPT_NAME"], environ["PATH_INFO"] = script_name, path_info
+
+
+def _path_of(environ: dict[str, Any]) -> str:
+    """The path that the web server will open where it says so: REQUEST_URI is not what it decides by."""
+    root, filename = environ.get("DOCUMENT_ROOT", "").rstrip("/"), environ.get("SCRIPT_FILENAME", "")
+    if root and filename.startswith(root + "/"):
+        return str(filename[len(root) :])
+    path = environ.get("REQUEST_URI", "/").partition("?")[0]
+    decoded = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+    end = "/" if decoded.endswith("/") and decoded.strip("/") else ""
+    return posixpath.normpath("/" + decoded.lstrip("/")) + end
+
+
+def as_application(authorizer: Authorizer) -> WSGIApp:
+    """An authorizer as a WSGI application."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        response = authorizer(webob.Request(environ))
+        chunks: Iterable[bytes] = response(environ, start_response)
+        return chunks
+
+    return application
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper`: the pieces of a file, closed with the answer."""
+
+    def __init__(self, file: Readable, size: int = 65536) -> None:
+        self._file = file
+        self._size = size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self._file.read(self._size), b"")
+
+    def close(self) -> None:
+        """Closes the file, where it can be closed."""
+        close = getattr(self._file, "close", None)
+        if close is not None:
+            close()
+
+
+class ErrorStream:
+    """`wsgi.errors`: text, sent on as bytes by whole lines."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Sends all whole lines; the rest waits for its end or `flush`."""
+        lines, newline, self._line = (self._line + text).rpartition("\n")
+        if newline:
+            self._send((lines + newline).encode("utf-8", "backslashreplace"))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """`write` for each."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Sends the unfinished line."""
+        line, self._line = self._line, ""
+        if line:
+            self._send(line.encode("utf-8", "backslashreplace"))
+
+
+class Answer:
+    """The answer to one request. `send` takes bytes of the CGI response and returns when they are on their way."""
+
+    __slots__ = ("_head", "_send", "is_begun")
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._head: bytes | None = None
+        self.is_begun = False
+        """True once a part of the answer has been sent: no other can take its place."""
+
+    def start_response(
+        self, status: str, fields: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's. Raises ValueError for what could not be sent safely."""
+        if exc_info:
+            try:
+                if self.is_begun and exc_info[1] is not None:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None
+        elif self._head is not None:
+            raise AssertionError("start_response is called a second time, and without exc_info")
+        self._head = _encode_head(status, fields)
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Sends a piece of the body, behind the head when it is the first."""
+        if data:
+            head = self._take_head()
+            self._send(head + data if head else data)
+
+    def _take_head(self) -> bytes:
+        if self._head is None:
+            raise AssertionError("the application has not called start_response")
+        if self.is_begun:
+            return b""
+        self.is_begun = True
+        return self._head
+
+    def respond(self, application: WSGIApp, environ: dict[str, Any]) -> bytes:
+        """Calls the application; returns what is still to be sent. Its errors and those of `send` come through."""
+        result = application(environ, self.start_response)
+        try:
+            if type(result) in (list, tuple):
+                body = b"".join(result)
+            else:
+                body = b""
+                for data in result:
+                    self.write(data)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+        return self._take_head() + body
+
+
+def _encode_head(status: str, fields: list[tuple[str, str]]) -> bytes:
+    if not _STATUS.fullmatch(status):
+        raise ValueError(f"a status is a number of three digits, a blank and a reason, not {status!r}")
+    lines = [f"Status: {status}\r\n"]
+    for name, value in fields:
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError(f"the field {name!r}: {value!r} cannot be sent")
+        lines.append(f"{name}: {value}\r\n")
+    lines.append("\r\n")
+    return "".join(lines).encode("latin-1")
