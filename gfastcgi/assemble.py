@@ -21,6 +21,7 @@ from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import POLICIES
 from gfastcgi.config import Address, Config, Extension, HostConfig, Settings
+from gfastcgi.errors import InvalidValue
 from gfastcgi.gateway import Gate, Gateway, Responder, Site, log_stderr
 from gfastcgi.http.request import Limits
 from gfastcgi.log import LogFile
@@ -39,6 +40,8 @@ log = logging.getLogger("gfastcgi")
 
 DEFAULT_TAG = f"gfastcgi/{__version__}"
 
+_PREPARED = frozenset({"extensions", "accesslog_filename", "accesslog_format"})
+
 
 class App:
     """A gateway with its listeners, backends and logs."""
@@ -51,8 +54,9 @@ class App:
         self._servers: list[HTTPServer] = []
         self._ended = Event()
         for settings in self._all_settings():
-            # Backends that a conditional names start with the others, not with the first request that meets them.
+            # Backends and logs that a conditional names start with the others, not with the first request they meet.
             self._parts.pools_of(settings)
+            self._parts.access_log(settings)
 
     def __repr__(self) -> str:
         return f"<App on {', '.join(map(str, self.addresses))}>"
@@ -60,7 +64,7 @@ class App:
     def _all_settings(self) -> Iterable[Settings]:
         yield self.config.settings
         for block in self.config.blocks:
-            if "extensions" in block.overrides:
+            if not _PREPARED.isdisjoint(block.overrides):
                 yield replace(self.config.settings, **block.overrides)
 
     @property
@@ -74,7 +78,8 @@ class App:
         return self._gateway
 
     def bind(self) -> None:
-        """Takes every address. Raises `ListenError`, with none left taken."""
+        """Opens the access logs and takes every address. Raises `InvalidValue`; `ListenError`, with none left taken."""
+        self._parts.open_logs()
         server, settings = self.config.server, self.config.settings
         timeouts = Timeouts(
             keep_alive_idle=settings.max_keep_alive_idle,
@@ -203,11 +208,12 @@ class _Parts:
             responders=responders,
             rewriter=Rewriter((*settings.rewrite, *settings.rewrite_if_not_file)) or None,
             redirector=Redirector(settings.redirect) or None,
-            access_log=self._access_log(settings),
+            access_log=self.access_log(settings),
             upload_dir=None,
         )
 
-    def _access_log(self, settings: Settings) -> Log | None:
+    def access_log(self, settings: Settings) -> Log | None:
+        """The access log of `settings`. Raises `InvalidValue` for its format."""
         if not settings.accesslog_filename:
             return None
         name = settings.accesslog_filename
@@ -216,6 +222,14 @@ class _Parts:
             file = self.log_files[name] = BufferedLog(LogFile("" if name == "-" else name))
         root = settings.document_root
         return AccessLog(settings.accesslog_format, file.write, server_name=settings.server_name, document_root=root)
+
+    def open_logs(self) -> None:
+        """Opens every access log. Raises `InvalidValue`."""
+        for name, file in self.log_files.items():
+            try:
+                file.open()
+            except OSError as error:
+                raise InvalidValue(f"accesslog.filename: {name!r}: {error.strerror}") from error
 
 
 def _gate(key: str, pool: Pool, host: HostConfig, settings: Settings) -> Gate:

@@ -51,15 +51,23 @@ def _escape_character(match: re.Match[str]) -> str:
 
 
 class LogFile:
-    """An append-only file, or an inherited descriptor when `filename` is empty. Raises OSError when it cannot be opened."""
+    """An append-only file, or the inherited descriptor `fd` when `filename` is empty. Opened by `open`."""
 
     def __init__(self, filename: str = "", fd: int = 2) -> None:
         self.filename = filename
         self._is_torn = False
-        self._use(self._open() if filename else fd)
+        self._can_block = False
+        self.fd = -1
+        if not filename:
+            self._use(fd)
 
     def __repr__(self) -> str:
         return f"<LogFile {self.filename or f'fd {self.fd}'}>"
+
+    def open(self) -> None:
+        """Open the file; again: nothing happens. Raises OSError when it cannot be opened."""
+        if self.fd < 0:
+            self._use(self._open())
 
     def _open(self) -> int:
         return os.open(self.filename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o644)
@@ -96,8 +104,8 @@ class LogFile:
         return written
 
     def reopen(self) -> None:
-        """Go on in a new file of the same name (after a rotation). Raises OSError, and keeps the old one, when it fails."""
-        if not self.filename:
+        """Go on in a new file of the same name. Raises OSError, and keeps the old one, when it fails."""
+        if not self.filename or self.fd < 0:
             return
         old, fd = self.fd, self._open()
         self._use(fd)
@@ -212,11 +220,12 @@ class ErrorLog(logging.Handler):
 
 
 def setup(filename: str = "", *, level: int = logging.INFO) -> ErrorLog:
-    """Send the logger "gfastcgi" to `filename` (`server.errorlog`) or, when empty, to stderr; replaces an earlier setup.
+    """Send the logger "gfastcgi" to `filename` (`server.errorlog`), or to stderr when it is empty; again: elsewhere.
 
     Lines are coloured on a terminal, unless NO_COLOR is set. Raises OSError when the file cannot be opened.
     """
     file = LogFile(filename)
+    file.open()
     logger = logging.getLogger("gfastcgi")
     handler = ErrorLog(file, is_coloured=file.is_terminal and not os.environ.get("NO_COLOR"))
     for old in [handler for handler in logger.handlers if isinstance(handler, ErrorLog)]:

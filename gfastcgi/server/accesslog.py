@@ -287,6 +287,7 @@ _VARIED: dict[str, Callable[[str], Getter]] = {"t": _timestamp, "T": _duration, 
 
 
 class _File(Protocol):
+    def open(self) -> None: ...
     def write(self, data: bytes) -> bool: ...
     def reopen(self) -> None: ...
     def close(self) -> None: ...
@@ -301,6 +302,10 @@ class BufferedLog:
         self._lines: list[bytes] = []
         self._size = 0
         self._timer = get_hub().loop.timer(FLUSH_SECONDS, ref=False)
+
+    def open(self) -> None:
+        """Open the file. Raises OSError when it cannot be opened."""
+        self.file.open()
 
     def write(self, line: bytes) -> None:
         """Take one line, ended by its newline."""

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from peers.gateway import Gateway
+from peers.http import Connection
 from peers.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from peers.backend import ScriptedBackend
-
-    MakeBackend = Callable[..., ScriptedBackend]
 
 CONF = """server.document-root = "{root}"
 server.bind = "127.0.0.1"
@@ -62,6 +59,7 @@ def test_a_signal_ends_it_in_order(start: Callable[..., Gateway], number: int) -
     gateway = start()
     assert gateway.get("/").body == b"hello\n"
     gateway.terminate(number)
+    gateway.process.wait(15)
     gateway.stop()
     assert "stopped" in gateway.log
 
@@ -96,6 +94,7 @@ def test_a_request_under_way_finishes_while_no_other_is_accepted(
         bytes([1, 6, 0, 1, 0, len(content), 0, 0]) + content + bytes([1, 3, 0, 1, 0, 8, 0, 0]) + bytes(8)
     )  # fmt: skip
     client.join(10)
+    gateway.process.wait(15)
     assert [answer.rstrip(b"\0") for answer in answers] == [b"late"]
     gateway.stop()
     backend.close()
@@ -136,11 +135,13 @@ def test_hangup_reopens_both_logs(start: Callable[..., Gateway], tmp_path: Path)
     )
     gateway.get("/?old")
     wait_until(lambda: "?old" in access_log.read_text(), "the access log")
+    address = gateway.address
     error_log.rename(tmp_path / "error.log.1")
     access_log.rename(tmp_path / "access.log.1")
     gateway.process.send_signal(signal.SIGHUP)
     wait_until(lambda: error_log.exists() and "logs reopened" in error_log.read_text(), "the new error log")
-    gateway.get("/?new")
+    with Connection(address) as connection:
+        connection.request("GET", "/?new")
     gateway.stop()
     assert (tmp_path / "access.log.1").read_text() == "GET /?old HTTP/1.1 200 6\n"
     assert access_log.read_text() == "GET /?new HTTP/1.1 200 6\n"

@@ -106,5 +106,6 @@ def test_nothing_is_left(start: Callable[..., Gateway], tmp_path: Path, number: 
     assert folder.parent == tmp_path / "temporary"
     assert folder.stat().st_mode & 0o777 == 0o700
     gateway.terminate(number)
+    gateway.process.wait(15)
     gateway.stop()
     assert not folder.exists()

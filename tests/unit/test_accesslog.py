@@ -197,6 +197,9 @@ class Disk:
         self.writes.append(data)
         return not self.is_full
 
+    def open(self) -> None:
+        self.events.append("open")
+
     def reopen(self) -> None:
         self.events.append("reopen")
 
@@ -239,6 +242,7 @@ def test_a_single_line_is_written_within_a_second(monkeypatch: pytest.MonkeyPatc
 def test_reopen_writes_what_belongs_to_the_old_file_first(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     log = BufferedLog(LogFile(str(path)))
+    log.open()
     log.write(b"old\n")
     path.rename(tmp_path / "rotated")
     log.reopen()
@@ -269,6 +273,7 @@ def best_of(rounds: int, call: Callable[[], object], number: int) -> float:
 
 def test_a_line_costs_few_microseconds(tmp_path: Path) -> None:
     buffered = BufferedLog(LogFile(str(tmp_path / "access.log")))
+    buffered.open()
     log = AccessLog(DEFAULT_ACCESSLOG_FORMAT, buffered.write)
     agent = b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36"
     request = make_request(b"GET /a/page.php?x=1 HTTP/1.1\r\nHost: h\r\nUser-Agent: " + agent + b"\r\n\r\n")

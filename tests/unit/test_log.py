@@ -32,12 +32,18 @@ def make_logger(handler: logging.Handler) -> logging.Logger:
     return logger
 
 
+def opened(path: Path) -> log.LogFile:
+    file = log.LogFile(str(path))
+    file.open()
+    return file
+
+
 def lines_of(path: Path) -> list[str]:
     return [line.split(": ", 1)[1] for line in path.read_text().splitlines()]
 
 
 def test_a_line_looks_like_lighttpd_s(tmp_path: Path) -> None:
-    handler = log.ErrorLog(log.LogFile(str(tmp_path / "error.log")))
+    handler = log.ErrorLog(opened(tmp_path / "error.log"))
     make_logger(handler).info("listening on %s", "http://127.0.0.1:80")
     handler.close()
     text = (tmp_path / "error.log").read_text()
@@ -69,14 +75,14 @@ def test_escaped_text_is_one_line_of_utf_8(text: str) -> None:
 
 
 def test_a_client_cannot_forge_a_line(tmp_path: Path) -> None:
-    handler = log.ErrorLog(log.LogFile(str(tmp_path / "log")))
+    handler = log.ErrorLog(opened(tmp_path / "log"))
     make_logger(handler).error("bad request path=%s", "/\n2026-11-23 05:00:00: server stopped")
     handler.close()
     assert lines_of(tmp_path / "log") == ["bad request path=/\\x0A2026-11-23 05:00:00: server stopped"]
 
 
 def test_a_traceback_keeps_its_lines(tmp_path: Path) -> None:
-    handler = log.ErrorLog(log.LogFile(str(tmp_path / "log")))
+    handler = log.ErrorLog(opened(tmp_path / "log"))
     try:
         raise ValueError("two\x1blines")
     except ValueError:
@@ -89,14 +95,14 @@ def test_a_traceback_keeps_its_lines(tmp_path: Path) -> None:
 
 
 def test_a_long_line_is_cut_and_says_so(tmp_path: Path) -> None:
-    handler = log.ErrorLog(log.LogFile(str(tmp_path / "log")))
+    handler = log.ErrorLog(opened(tmp_path / "log"))
     make_logger(handler).info("x" * (log.MAX_LINE + 5))
     handler.close()
     assert lines_of(tmp_path / "log") == ["x" * log.MAX_LINE + "... (5 characters more)"]
 
 
 def test_a_repeated_line_folds(tmp_path: Path, clock: Clock) -> None:
-    handler = log.ErrorLog(log.LogFile(str(tmp_path / "log")), clock=clock)
+    handler = log.ErrorLog(opened(tmp_path / "log"), clock=clock)
     logger = make_logger(handler)
     for _ in range(1000):
         logger.error("all handlers for %s are down", ".php")
@@ -114,7 +120,7 @@ def test_a_repeated_line_folds(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_a_flood_of_one_kind_folds_and_other_kinds_pass(tmp_path: Path, clock: Clock) -> None:
-    handler = log.ErrorLog(log.LogFile(str(tmp_path / "log")), clock=clock)
+    handler = log.ErrorLog(opened(tmp_path / "log"), clock=clock)
     logger = make_logger(handler)
     for number in range(log.BURST + 7):
         logger.warning("client %d reset", number)
@@ -126,7 +132,7 @@ def test_a_flood_of_one_kind_folds_and_other_kinds_pass(tmp_path: Path, clock: C
 
 
 def test_arguments_that_do_not_fit_are_still_logged(tmp_path: Path) -> None:
-    handler = log.ErrorLog(log.LogFile(str(tmp_path / "log")))
+    handler = log.ErrorLog(opened(tmp_path / "log"))
     make_logger(handler).info("%d", "x")
     handler.close()
     assert lines_of(tmp_path / "log") == ["%d ('x',)"]
@@ -134,7 +140,7 @@ def test_arguments_that_do_not_fit_are_still_logged(tmp_path: Path) -> None:
 
 def test_reopen_goes_on_in_a_new_file(tmp_path: Path) -> None:
     path, rotated = tmp_path / "log", tmp_path / "log.1"
-    handler = log.ErrorLog(log.LogFile(str(path)))
+    handler = log.ErrorLog(opened(path))
     logger = make_logger(handler)
     logger.info("old")
     path.rename(rotated)
@@ -149,7 +155,7 @@ def test_reopen_goes_on_in_a_new_file(tmp_path: Path) -> None:
 def test_reopen_that_fails_keeps_the_old_file(tmp_path: Path) -> None:
     directory = tmp_path / "logs"
     directory.mkdir()
-    file = log.LogFile(str(directory / "log"))
+    file = opened(directory / "log")
     directory.rename(tmp_path / "moved")
     with pytest.raises(FileNotFoundError):
         file.reopen()
@@ -158,14 +164,27 @@ def test_reopen_that_fails_keeps_the_old_file(tmp_path: Path) -> None:
     assert (tmp_path / "moved" / "log").read_bytes() == b"kept\n"
 
 
+def test_a_file_is_made_when_it_is_opened(tmp_path: Path) -> None:
+    file = log.LogFile(str(tmp_path / "log"))
+    file.reopen()
+    assert not (tmp_path / "log").exists()
+    assert file.write(b"too early\n") is False
+    file.open()
+    assert file.write(b"now\n")
+    file.close()
+    assert (tmp_path / "log").read_bytes() == b"now\n"
+    with pytest.raises(FileNotFoundError):
+        opened(tmp_path / "none" / "log")
+
+
 def test_a_full_disk_loses_lines_and_counts_them(tmp_path: Path) -> None:
-    file = log.LogFile("/dev/full")
+    file = opened(Path("/dev/full"))
     handler = log.ErrorLog(file)
     logger = make_logger(handler)
     logger.info("lost %d", 1)
     logger.info("lost %d", 2)
     file.close()
-    handler.file = log.LogFile(str(tmp_path / "log"))
+    handler.file = opened(tmp_path / "log")
     logger.info("written")
     handler.close()
     assert lines_of(tmp_path / "log") == ["written", "2 lines of this log could not be written"]
@@ -212,12 +231,12 @@ def test_setup_replaces_an_earlier_setup(tmp_path: Path) -> None:
 
 def test_colour_is_only_for_terminals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log"
-    handler = log.ErrorLog(log.LogFile(str(path)), is_coloured=True)
+    handler = log.ErrorLog(opened(path), is_coloured=True)
     make_logger(handler).error("red\x1b[32m")
     handler.close()
     assert path.read_text().endswith(": \x1b[31mred\\x1B[32m\x1b[0m\n")
     leader, follower = os.openpty()
     assert log.LogFile(fd=follower).is_terminal
-    assert not log.LogFile(str(path)).is_terminal
+    assert not opened(path).is_terminal
     os.close(leader)
     os.close(follower)
