@@ -98,7 +98,6 @@ def _host_subject(operand: str) -> _Subject:
     return subject
 
 
-@lru_cache(maxsize=4096)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address that `text` spells; an IPv4 client of an IPv6 socket counts as IPv4. None: a unix socket."""
     try:
@@ -113,11 +112,12 @@ def _is_in_network(operand: str) -> _Check:
         return lambda request: request.peer.remote_addr == operand
     network = ipaddress.ip_network(operand, strict=False)
 
-    def check(request: ConditionRequest) -> bool:
-        address = _address(request.peer.remote_addr)
+    @lru_cache(maxsize=1024)
+    def is_member(text: str) -> bool:
+        address = _address(text)
         return address is not None and address.version == network.version and address in network
 
-    return check
+    return lambda request: is_member(request.peer.remote_addr)
 
 
 def _check(condition: Condition) -> _Check:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gfastcgi.config import Address, Block, Condition, Config
+from gfastcgi.lighttpd.conditions import SOCKET
 from gfastcgi.lighttpd.nodes import Array, Item, Value
 from gfastcgi.lighttpd.options import DIRECTIVES, Option, default_of
 
@@ -26,11 +27,12 @@ def render(config: Config) -> str:
     for option in DIRECTIVES.values():
         if option.scope == "request" and option.attributes:
             lines += _assignment(option, getattr(config.settings, option.attributes[0]))
-    for address in config.server.listeners[1:]:
-        perms = f' server.socket-perms = "{address.mode:04o}" ' if address.mode is not None else " "
-        lines.append(f"$SERVER[\"socket\"] == {_quote(str(address))} {{{perms}}}")
     for block in config.blocks:
         lines += ["", *_block(block)]
+    # Behind the blocks: a conditional that stands twice is one, in the place of the first.
+    for address in config.server.listeners[1:]:
+        perms = f' server.socket-perms = "{address.mode:04o}" ' if address.mode is not None else " "
+        lines += ["", f"${SOCKET} == {_quote(str(address))} {{{perms}}}"]
     return "\n".join(lines) + "\n"
 
 
