@@ -22,7 +22,7 @@ from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import POLICIES
 from gfastcgi.config import Address, Config, Extension, HostConfig, Settings
 from gfastcgi.errors import InvalidValue
-from gfastcgi.gateway import Gate, Gateway, Responder, Site, log_stderr
+from gfastcgi.gateway import Gateway, log_stderr
 from gfastcgi.http.request import Limits
 from gfastcgi.log import LogFile
 from gfastcgi.net.listeners import listen
@@ -31,6 +31,7 @@ from gfastcgi.resolve import Resolver
 from gfastcgi.rewrite import Redirector, Rewriter
 from gfastcgi.server.accesslog import AccessLog, BufferedLog
 from gfastcgi.server.http import HTTPServer, Timeouts
+from gfastcgi.site import Gate, Responder, Site
 from gfastcgi.sites import SiteTable
 from gfastcgi.supervise.supervisor import Supervisor
 
@@ -48,7 +49,7 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._parts = _Parts()
+        self._parts = _Parts(config)
         self._sites = SiteTable(config, self._parts.site)
         self._gateway = Gateway(self._sites)
         self._servers: list[HTTPServer] = []
@@ -157,11 +158,12 @@ def build(config: Config) -> App:
 class _Parts:
     """What sites share: a pool for each `fastcgi.server` entry, a file for each access log."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config) -> None:
+        self._upload_dir = config.server.upload_dirs[0] if config.server.upload_dirs else None
         self.supervisors: list[Supervisor] = []
         self.pools: list[Pool] = []
         self.log_files: dict[str, BufferedLog] = {}
-        self._pools: dict[tuple[int, str, str], Pool] = {}
+        self._pools: dict[tuple[int, str], Pool] = {}
 
     def pools_of(self, settings: Settings) -> None:
         """Makes the pools of `settings`, those that are not there yet."""
@@ -172,7 +174,7 @@ class _Parts:
                     self._pool(extension, mode, hosts, settings)
 
     def _pool(self, extension: Extension, mode: str, hosts: list[HostConfig], settings: Settings) -> Pool:
-        key = id(extension), mode, settings.balance
+        key = id(extension), mode
         found = self._pools.get(key)
         if found is not None:
             return found
@@ -182,7 +184,10 @@ class _Parts:
         pool = Pool(live, policy, clock=time.monotonic, log=debug)
         self._pools[key] = pool
         self.pools.append(pool)
-        self.supervisors += [Supervisor(host, pool, log=log.info) for host in live if host.config.bin_path]
+        supervisors = [Supervisor(host, pool, log=log.info) for host in live if host.config.bin_path]
+        self.supervisors += supervisors
+        # For "min-procs" => 0: the first request starts a process.
+        pool.wake = lambda: any(supervisor.want_one() for supervisor in supervisors)
         return pool
 
     def site(self, settings: Settings) -> Site:
@@ -209,7 +214,8 @@ class _Parts:
             rewriter=Rewriter((*settings.rewrite, *settings.rewrite_if_not_file)) or None,
             redirector=Redirector(settings.redirect) or None,
             access_log=self.access_log(settings),
-            upload_dir=None,
+            upload_dir=self._upload_dir,
+            clock=time.monotonic,
         )
 
     def access_log(self, settings: Settings) -> Log | None:
@@ -235,11 +241,11 @@ class _Parts:
 def _gate(key: str, pool: Pool, host: HostConfig, settings: Settings) -> Gate:
     resolver = None
     if host.docroot:
-        resolver = Resolver(host.docroot, settings.index_file_names, settings.symlink_roots, time.monotonic)
+        resolver = Resolver(host.docroot, settings.index_file_names, settings.symlink_roots)
     return Gate(key, FastCGIAuthorizer(key, pool, log_stderr), resolver)
 
 
 def _resolvers(settings: Settings) -> list[Resolver]:
     names, links = settings.index_file_names, settings.symlink_roots
-    aliases = [Resolver(root, names, links, time.monotonic, prefix=prefix) for prefix, root in settings.alias]
-    return [*aliases, Resolver(settings.document_root, names, links, time.monotonic)]
+    aliases = [Resolver(root, names, links, prefix=prefix) for prefix, root in settings.alias]
+    return [*aliases, Resolver(settings.document_root, names, links)]

@@ -7,7 +7,9 @@ have seen it, or when seeing it twice does no harm. `close` gives the lease back
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any, Protocol
 
 import gevent
@@ -27,6 +29,7 @@ from gfastcgi.errors import (
     ConnectError,
     ConnectTimeout,
     GfastcgiError,
+    NoBackendAvailable,
     Overloaded,
     StreamClosed,
     StreamError,
@@ -45,6 +48,7 @@ __all__ = ["Connection", "Exchange"]
 REQUEST_ID = 1
 _MOST_CONNECTS = 5
 _STDERR_LOGGED = 65536
+_FOREVER = 1e9
 
 
 class RequestBody(Protocol):
@@ -100,6 +104,8 @@ class _Turn:
 
     def start(self, callback: Callable[..., Any], *args: Any) -> None:
         self._callback, self._args = callback, args
+        if self.lease is not None or self.error is not None:
+            self._wake()
 
     def stop(self) -> None:
         self._callback = None
@@ -188,25 +194,39 @@ class Exchange:
                     tried.append(lease.proc)
 
     def _acquire(self, tried: list[Proc]) -> Lease:
-        lease = self._pool.acquire(self._request, tried)
-        if lease is not None:
-            return lease
+        try:
+            lease = self._pool.acquire(self._request, tried)
+        except NoBackendAvailable:
+            if tried or self._pool.wake is None or not self._pool.wake():
+                raise
+            lease = self._pool.acquire(self._request, tried)
+        return lease or self._queue(tried)
+
+    def _queue(self, tried: list[Proc]) -> Lease:
+        """Waits for its turn, first come first served. Raises `Overloaded` after `"queue-timeout"`."""
         turn = _Turn(self._request, tried)
-        seconds = self._pool.hosts[0].config.queue_timeout
         self._pool.enqueue(turn)
         try:
-            Deadlines.here().wait(turn, seconds)
-        except BaseException as error:
-            if turn.lease is not None:
-                self._lease = turn.lease
-            else:
-                self._pool.leave(turn)
-            if isinstance(error, StreamTimeout):
-                raise Overloaded(f"no free connection within {seconds} s", cause="queue_timeout") from error
+            self._await(turn)
+        except BaseException:
+            self._lease = turn.lease
+            self._pool.leave(turn)
             raise
         if turn.lease is None:
-            raise turn.error or Overloaded("the queue was left without a lease")
+            raise turn.error or NoBackendAvailable("no backend is available")
         return turn.lease
+
+    def _await(self, turn: _Turn) -> None:
+        seconds = self._pool.hosts[0].config.queue_timeout or _FOREVER
+        end = monotonic() + seconds
+        while turn.lease is None and turn.error is None:
+            now = monotonic()
+            if now >= end:
+                raise Overloaded(f"no free connection within {seconds} s", cause="queue_timeout")
+            # A proc that has rested serves those who wait, though no new request asks for it.
+            rested = self._pool.tick() or end
+            with contextlib.suppress(StreamTimeout):
+                Deadlines.here().wait(turn, max(min(end, rested) - now, 0.001))
 
     def _open(self, lease: Lease) -> None:
         """A kept connection, or a new one. One that may not be sent twice is looked at before it is used."""
@@ -270,7 +290,7 @@ class Exchange:
         while True:
             self._receive()
             if self._pieces:
-                buffer = buffer + b"".join(self._pieces) if buffer else b"".join(self._pieces)
+                buffer = b"".join((buffer, *self._pieces)) if buffer or len(self._pieces) > 1 else self._pieces[0]
                 self._pieces.clear()
                 while (head := parse_head(buffer)) is not None:
                     buffer = buffer[head.body_start :]
@@ -340,13 +360,12 @@ class Exchange:
             )
         self._was_seen = True
         for event in connection.core.receive_data(data):
-            kind = type(event)
-            if kind is Stdout:
+            if isinstance(event, Stdout):
                 if event.data:
                     self._pieces.append(event.data)
-            elif kind is EndRequest:
+            elif isinstance(event, EndRequest):
                 self._end(event.app_status, event.protocol_status)
-            elif kind is Stderr:
+            elif isinstance(event, Stderr):
                 self._take_stderr(event.data)
 
     def _end(self, app_status: int, protocol_status: int) -> None:

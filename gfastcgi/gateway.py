@@ -9,76 +9,35 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import webob
 
 from gfastcgi.auth import chain
-from gfastcgi.auth.base import Authorizer
-from gfastcgi.backend.pool import Pool
 from gfastcgi.cgi.response import Head
 from gfastcgi.client import Exchange, RequestBody
-from gfastcgi.config import HostConfig, Settings
-from gfastcgi.errors import (
-    BackendError,
-    LengthRequired,
-    ProtocolError,
-    StreamClosed,
-    StreamError,
-)
+from gfastcgi.config import HostConfig
+from gfastcgi.errors import BackendError, LengthRequired, ProtocolError, StreamClosed, StreamError
 from gfastcgi.files import apply_x_sendfile, serve_file
 from gfastcgi.http.response import encode_interim
 from gfastcgi.http.target import parse_target
 from gfastcgi.pages import error_page, redirect
-from gfastcgi.request import Log, Request
-from gfastcgi.resolve import Resolver, Resource
-from gfastcgi.rewrite import Origin, Redirector, Rewriter
-from gfastcgi.routing import Route, match, matches, split
+from gfastcgi.request import Request
+from gfastcgi.resolve import Resource
+from gfastcgi.rewrite import Origin
+from gfastcgi.routing import Route
 from gfastcgi.server.body import EMPTY, spool
+from gfastcgi.site import Responder, Site
 from gfastcgi.sites import Captures, SiteTable
-from gfastcgi.variables import encode, responder_variables
+from gfastcgi.variables import responder_params
 
-__all__ = ["Gate", "Gateway", "Responder", "Site", "log_stderr"]
+__all__ = ["Gateway", "log_stderr"]
 
 log = logging.getLogger("gfastcgi")
 
 _MOST_LOCAL_REDIRECTS = 5
 _FOR_US = ("x-accel-", "x-sendfile", "x-lighttpd-")
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-
-
-@dataclass(slots=True)
-class Gate:
-    """An authorizer with the `fastcgi.server` key that it guards, and where what it allows is, if elsewhere."""
-
-    key: str
-    authorizer: Authorizer
-    resolver: Resolver | None
-
-
-@dataclass(slots=True)
-class Responder:
-    """The backends of one key. `host` is the first entry: its options route, before a host is chosen."""
-
-    host: HostConfig
-    pool: Pool
-
-
-@dataclass(slots=True)
-class Site:
-    """What holds for a request, live: made once for each combination of settings that occurs."""
-
-    settings: Settings
-    server_tag: str
-    resolvers: Sequence[Resolver]
-    """Aliases first, the docroot last."""
-    gates: Sequence[Gate]
-    responders: Sequence[tuple[str, Responder]]
-    rewriter: Rewriter | None
-    redirector: Redirector | None
-    access_log: Log | None
-    upload_dir: str | None
 
 
 class Gateway:
@@ -126,21 +85,19 @@ class Gateway:
             if location is not None:
                 return redirect(location, site.settings.redirect_code)
 
-        gates = [gate for gate in site.gates if matches(gate.key, request.path, request.path)]
-        resolver = next((gate.resolver for gate in gates if gate.resolver), None) or _resolver(site, request.path)
-        routed = _route_by_prefix(site, request.path, resolver)
-        resource = None if routed else resolver.find(request.path)
-        script = routed[1].script_name if routed else resource.path if resource else request.path
-        gates += [gate for gate in site.gates if gate not in gates and matches(gate.key, script, script)]
-
-        if _is_denied(site.settings, request.path) or _is_denied(site.settings, script):
+        place = site.locate(request.path)
+        if place.is_denied:
             return error_page(403, request_id=request.id)
-        added = chain.ask([gate.authorizer for gate in gates], request, resolver.root) if gates else []
-        if isinstance(added, webob.Response):
-            return added
-        if resource is not None:
-            routed = _route_by_file(site, request.path, resource)
-        answer = self._forward(request, site, *routed) if routed else self._send_file(request, site, resource)
+        added: list[tuple[str, str]] = []
+        if place.gates:
+            decision = chain.ask([gate.authorizer for gate in place.gates], request, place.root)
+            if isinstance(decision, webob.Response):
+                return decision
+            added = decision
+        if place.responder is not None and place.route is not None:
+            answer = self._forward(request, site, place.responder, place.route)
+        else:
+            answer = self._send_file(request, site, place.resource)
         if added and isinstance(answer, webob.Response):
             answer.headerlist.extend(added)
         return answer
@@ -150,7 +107,7 @@ class Gateway:
 
         def is_file(target: str) -> bool:
             path = parse_target(target.encode("latin-1", "replace")).path
-            return _resolver(site, path).find(path).kind == "file"
+            return site.resolver(path).find(path).kind == "file"
 
         target = site.rewriter.apply(request.uri.decode("latin-1"), captures, is_file, _origin(request))
         if target is None:
@@ -175,7 +132,7 @@ class Gateway:
         length = body.length or 0
 
         def params(host: HostConfig) -> bytes:
-            return encode(request, responder_variables(request, route, host, length))
+            return responder_params(request, route, host, length)
 
         exchange = Exchange(
             responder.pool, request, params, body,
@@ -206,40 +163,6 @@ class Gateway:
 def _origin(request: Request) -> Origin:
     peer = request.peer
     return Origin(peer.scheme, request.authority or peer.server_addr, peer.server_port)
-
-
-# Routes
-
-
-def _resolver(site: Site, path: str) -> Resolver:
-    return next((resolver for resolver in site.resolvers[:-1] if resolver.covers(path)), site.resolvers[-1])
-
-
-def _route_by_prefix(site: Site, path: str, resolver: Resolver) -> tuple[Responder, Route] | None:
-    """The responder that takes `path` without a look at files (`"check-local" => "disable"`)."""
-    found = match(site.responders, site.settings.map_extensions, path, path)
-    if found is None or found[1].host.check_local:
-        return None
-    key, responder = found
-    script, path_info = split(key, path, fix_root_scriptname=responder.host.fix_root_scriptname)
-    return responder, Route(script, path_info, resolver.root, resolver.root.rstrip("/") + script)
-
-
-def _route_by_file(site: Site, path: str, resource: Resource) -> tuple[Responder, Route] | None:
-    """The responder for what was found; a directory can only belong to a prefix."""
-    if resource.kind not in ("file", "directory"):
-        return None
-    found = match(site.responders, site.settings.map_extensions, path, resource.path)
-    if found is None or (resource.kind == "directory" and not (path.endswith("/") and found[0].startswith("/"))):
-        return None
-    return found[1], Route(resource.path, resource.path_info, resource.root, resource.filename)
-
-
-def _is_denied(settings: Settings, path: str) -> bool:
-    """url.access-deny and url.access-allow: suffixes of the path; any deny wins."""
-    if settings.access_deny and path.endswith(settings.access_deny):
-        return True
-    return bool(settings.access_allow) and not path.endswith(settings.access_allow)
 
 
 # Bodies and answers
@@ -275,10 +198,12 @@ def _answer(request: Request, site: Site, exchange: Exchange, head: Head) -> web
     if isinstance(body, list) and head.content_length is not None and request.method != "HEAD":
         body = _fit(body, head.content_length)
     response = webob.Response(status=f"{head.status} {head.reason}", headerlist=fields, app_iter=body)
-    if any(_is_for_us(name) for name, _ in fields):
-        assert exchange.host is not None
-        response = apply_x_sendfile(request, response, exchange.host, site.settings)
-        response.headerlist = [field for field in response.headerlist if not _is_for_us(field[0])]
+    for name, _ in fields:
+        if _is_for_us(name):
+            assert exchange.host is not None
+            response = apply_x_sendfile(request, response, exchange.host, site.settings)
+            response.headerlist = [field for field in response.headerlist if not _is_for_us(field[0])]
+            break
     return response
 
 

@@ -24,7 +24,7 @@ _ids = count(1)
 class Peer:
     """Both ends of a client connection. Addresses are text without brackets; a unix socket has port 0."""
 
-    __slots__ = ("remote_addr", "remote_port", "scheme", "server_addr", "server_port", "socket", "variables")
+    __slots__ = ("params", "remote_addr", "remote_port", "scheme", "server_addr", "server_port", "socket")
 
     def __init__(
         self, remote: tuple[str, int], local: tuple[str, int], *, scheme: str = "http", socket: str = ""
@@ -34,7 +34,7 @@ class Peer:
         self.scheme = scheme
         self.socket = socket or f"{local[0]}:{local[1]}"
         """The listener as `$SERVER["socket"]` names it."""
-        self.variables: bytes | None = None
+        self.params: bytes | None = None
         """The connection's own meta-variables, encoded once by whoever sends them first."""
 
     def __repr__(self) -> str:

@@ -1,21 +1,18 @@
 """What a URL path is on the file system: a script with its PATH_INFO, a directory's index, a plain file, or nothing.
 
-Contract: everything is looked for beneath the docroot; a link that leads out is as good as forbidden. Files found are
-remembered for a second, as lighttpd's stat cache does; that decides routing alone: what is sent is opened anew.
+Contract: everything is looked for beneath one root; a link that leads out is as good as forbidden. This decides where a
+request goes and what it is called, never what is sent: a file that is served is opened anew and judged by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
 from gfastcgi.net.beneath import stat_beneath
 
 __all__ = ["Resolver", "Resource"]
-
-_REMEMBERED_SECONDS = 1.0
-_MOST_REMEMBERED = 4096
 
 
 class Resource(NamedTuple):
@@ -36,23 +33,15 @@ class Resource(NamedTuple):
 
 
 class Resolver:
-    """Looks URL paths up beneath one root. `prefix` is what an alias replaces; `clock` is monotonic seconds."""
+    """Looks URL paths up beneath one root. `prefix` is what an alias replaces (lighttpd: alias.url)."""
 
     def __init__(
-        self,
-        root: str,
-        index_names: Sequence[str],
-        symlink_roots: Sequence[str],
-        clock: Callable[[], float],
-        *,
-        prefix: str = "",
+        self, root: str, index_names: Sequence[str], symlink_roots: Sequence[str], *, prefix: str = ""
     ) -> None:
         self.root = root
         self._prefix = prefix.rstrip("/")
         self._index_names = index_names
         self._symlink_roots = symlink_roots
-        self._clock = clock
-        self._remembered: dict[str, tuple[float, Resource]] = {}
 
     def __repr__(self) -> str:
         return f"<Resolver of {self.root}>"
@@ -63,17 +52,6 @@ class Resolver:
 
     def find(self, path: str) -> Resource:
         """What the normalised URL path `path` is."""
-        known = self._remembered.get(path)
-        if known is not None and known[0] > self._clock():
-            return known[1]
-        resource = self._find(path)
-        if resource.kind == "file":
-            if len(self._remembered) >= _MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[path] = self._clock() + _REMEMBERED_SECONDS, resource
-        return resource
-
-    def _find(self, path: str) -> Resource:
         kind = self._kind(path)
         if kind == "directory" and path.endswith("/"):
             return self._find_index(path)

@@ -12,21 +12,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+from gfastcgi.config import HostConfig
 
 __all__ = ["Route", "match", "matches", "split"]
 
 T = TypeVar("T")
 
 
-class Route(NamedTuple):
+class Route:
     """Where a request goes: the script's URL path, what follows it, and the folder that both are beneath."""
 
-    script_name: str
-    path_info: str
-    root: str
-    filename: str
-    """The script's path on the file system of who resolved it."""
+    __slots__ = ("filename", "params", "path_info", "root", "script_name")
+
+    def __init__(self, script_name: str, path_info: str, root: str, filename: str) -> None:
+        self.script_name = script_name
+        self.path_info = path_info
+        self.root = root
+        self.filename = filename
+        """The script's path on the file system of who resolved it."""
+        self.params: dict[HostConfig, bytes] = {}
+        """The meta-variables that the route alone decides, encoded, for each host that was sent them."""
+
+    def __repr__(self) -> str:
+        return f"<Route {self.script_name} + {self.path_info!r} beneath {self.root}>"
 
 
 def matches(key: str, path: str, script: str) -> bool:

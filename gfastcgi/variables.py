@@ -1,7 +1,7 @@
-"""The meta-variables that a backend is sent, as lighttpd sends them, encoded for FCGI_PARAMS.
+"""The meta-variables that a backend is sent, as lighttpd sends them, and their encoded form for FCGI_PARAMS.
 
-Plan: what is constant is encoded once per process and site (`Encoder`), per connection (`Peer.variables`); the rest per
-request. A variable that the server or an authorizer sets is never taken from the client: theirs come first and win.
+Plan: what a route decides is encoded once per route and host, what a connection decides once per connection, the rest
+per request. A variable that an authorizer set wins over every other, under all the names that a client could reach.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import os
 
 from gfastcgi.cgi.metavars import field_variables
 from gfastcgi.config import HostConfig
-from gfastcgi.fcgi.params import encode_pair, encode_pairs
+from gfastcgi.fcgi.params import encode_pairs
 from gfastcgi.http.target import host_of
 from gfastcgi.request import Peer, Request
 from gfastcgi.routing import Route
 
-__all__ = ["authorizer_variables", "encode", "responder_variables"]
+__all__ = ["authorizer_variables", "responder_params", "responder_variables"]
 
-_CONSTANT = encode_pairs([(b"GATEWAY_INTERFACE", b"CGI/1.1"), (b"REDIRECT_STATUS", b"200")])
+Pairs = list[tuple[bytes, bytes]]
+
 # What an authorizer must not see: the specification's section 6.3 names the first, the rest would change its answer
 # (a conditional or Range field asks about the file, not about the right to see it).
 _NOT_FOR_AUTHORIZERS = frozenset({
@@ -26,75 +27,67 @@ _NOT_FOR_AUTHORIZERS = frozenset({
 })  # fmt: skip
 
 
-def responder_variables(request: Request, route: Route, host: HostConfig, length: int) -> list[tuple[bytes, bytes]]:
-    """The variables of this request for a responder, without those of `_CONSTANT` and its connection.
+def responder_params(request: Request, route: Route, host: HostConfig, length: int) -> bytes:
+    """`responder_variables`, encoded."""
+    if request.variables:
+        return encode_pairs(responder_variables(request, route, host, length))
+    peer = request.peer
+    routed = route.params.get(host)
+    if routed is None:
+        routed = route.params[host] = encode_pairs(_of_route(request, route, host))
+    connected = peer.params
+    if connected is None:
+        connected = peer.params = encode_pairs(_of_peer(peer))
+    return routed + connected + encode_pairs(_of_request(request, host, length))
 
-    `length` is the body's in bytes. Order and presence as lighttpd's http_cgi_headers; RFC 3875 section 4.1.
+
+def responder_variables(request: Request, route: Route, host: HostConfig, length: int) -> Pairs:
+    """The variables of a request for a responder; `length` is the body's in bytes.
+
+    Names and presence as lighttpd's FastCGI sends them; RFC 3875 section 4.1.
     """
-    script_name = os.fsencode(route.script_name)
-    pairs = [(b"CONTENT_LENGTH", b"%d" % length), (b"SCRIPT_NAME", script_name)]
-    docroot = os.fsencode(host.docroot.rstrip("/") if host.docroot else route.root)
-    if route.path_info:
-        path_info = os.fsencode(route.path_info)
-        pairs += [(b"PATH_INFO", path_info), (b"PATH_TRANSLATED", docroot + path_info)]
-    filename = docroot + script_name if host.docroot else os.fsencode(route.filename)
-    if host.broken_scriptfilename and not host.docroot:
-        filename += os.fsencode(route.path_info)
-    return pairs + _common(request, host, filename, docroot if not host.docroot else os.fsencode(host.docroot))
+    pairs = _of_route(request, route, host) + _of_peer(request.peer) + _of_request(request, host, length)
+    return _override(pairs, request.variables)
 
 
-def authorizer_variables(request: Request, root: str, host: HostConfig) -> list[tuple[bytes, bytes]]:
-    """The variables of this request for an authorizer: no CONTENT_LENGTH, SCRIPT_NAME, PATH_INFO, PATH_TRANSLATED
-    (FastCGI 1.0 section 6.3), nothing conditional, FCGI_ROLE=AUTHORIZER."""
-    docroot = os.fsencode((host.docroot or root).rstrip("/"))
-    pairs = _common(request, host, docroot + os.fsencode(request.path), os.fsencode(host.docroot or root))
+def authorizer_variables(request: Request, root: str, host: HostConfig) -> Pairs:
+    """The variables of a request for an authorizer, for what would be served from beneath `root`.
+
+    Nothing of a body, no SCRIPT_NAME, PATH_INFO, PATH_TRANSLATED (FastCGI 1.0 section 6.3), nothing conditional.
+    """
+    docroot = os.fsencode(host.docroot or root)
+    pairs = _of_script(request, docroot.rstrip(b"/") + os.fsencode(request.path), docroot)
+    pairs += _of_peer(request.peer) + _of_request(request, host, None)
     pairs = [pair for pair in pairs if pair[0] not in _NOT_FOR_AUTHORIZERS]
     pairs.append((b"FCGI_ROLE", b"AUTHORIZER"))
+    return _override(pairs, request.variables)
+
+
+def _of_route(request: Request, route: Route, host: HostConfig) -> Pairs:
+    script_name = os.fsencode(route.script_name)
+    path_info = os.fsencode(route.path_info)
+    docroot = os.fsencode(host.docroot or route.root)
+    if host.docroot:
+        filename = docroot.rstrip(b"/") + script_name
+    else:
+        filename = os.fsencode(route.filename) + (path_info if host.broken_scriptfilename else b"")
+    pairs = [(b"SCRIPT_NAME", script_name), *_of_script(request, filename, docroot)]
+    if path_info:
+        pairs += [(b"PATH_INFO", path_info), (b"PATH_TRANSLATED", docroot.rstrip(b"/") + path_info)]
     return pairs
 
 
-def _common(request: Request, host: HostConfig, filename: bytes, docroot: bytes) -> list[tuple[bytes, bytes]]:
-    uri = request.original_uri
-    if host.strip_request_uri:
-        prefix = os.fsencode(host.strip_request_uri.rstrip("/"))
-        if uri.startswith(prefix + b"/"):
-            uri = uri[len(prefix) :]
-    pairs = [
-        (b"QUERY_STRING", request.query.encode("latin-1")),
-        (b"REQUEST_URI", uri),
+def _of_script(request: Request, filename: bytes, docroot: bytes) -> Pairs:
+    return [
         (b"SCRIPT_FILENAME", filename),
         (b"DOCUMENT_ROOT", docroot),
-        (b"REQUEST_METHOD", request.method.encode()),
-        (b"SERVER_PROTOCOL", b"HTTP/1.1" if request.version == "1.1" else b"HTTP/1.0"),
-        (b"SERVER_NAME", _server_name(request)),
         (b"SERVER_SOFTWARE", request.server_tag.encode("latin-1", "replace")),
+        (b"GATEWAY_INTERFACE", b"CGI/1.1"),
+        (b"REDIRECT_STATUS", b"200"),
     ]
-    if request.uri != request.original_uri:
-        pairs.append((b"REDIRECT_URI", request.uri))
-    fields = field_variables(request.fields)
-    if request.variables:
-        for name in request.variables:
-            fields.pop(name, None)
-            fields.pop(b"HTTP_" + name, None)
-        pairs = [pair for pair in pairs if pair[0] not in request.variables]
-        pairs += request.variables.items()
-    pairs += fields.items()
-    return pairs
 
 
-def _server_name(request: Request) -> bytes:
-    if request.authority:
-        return host_of(request.authority).encode()
-    return request.peer.server_addr.encode()
-
-
-def encode(request: Request, pairs: list[tuple[bytes, bytes]]) -> bytes:
-    """The whole FCGI_PARAMS stream of `pairs`, with what is constant and the connection's own."""
-    peer = request.peer
-    return b"".join((_CONSTANT, peer.variables or _connection(peer), *[encode_pair(*pair) for pair in pairs]))
-
-
-def _connection(peer: Peer) -> bytes:
+def _of_peer(peer: Peer) -> Pairs:
     pairs = [
         (b"REQUEST_SCHEME", peer.scheme.encode()),
         (b"SERVER_PORT", b"%d" % peer.server_port),
@@ -104,5 +97,33 @@ def _connection(peer: Peer) -> bytes:
     ]
     if peer.scheme == "https":
         pairs.append((b"HTTPS", b"on"))
-    peer.variables = encode_pairs(pairs)
-    return peer.variables
+    return pairs
+
+
+def _of_request(request: Request, host: HostConfig, length: int | None) -> Pairs:
+    uri = request.original_uri
+    if host.strip_request_uri:
+        prefix = os.fsencode(host.strip_request_uri.rstrip("/"))
+        if uri.startswith(prefix + b"/"):
+            uri = uri[len(prefix) :]
+    pairs = [
+        (b"QUERY_STRING", request.query.encode("latin-1")),
+        (b"REQUEST_URI", uri),
+        (b"REQUEST_METHOD", request.method.encode()),
+        (b"SERVER_PROTOCOL", b"HTTP/1.1" if request.version == "1.1" else b"HTTP/1.0"),
+        (b"SERVER_NAME", host_of(request.authority or request.peer.server_addr).encode()),
+        *field_variables(request.fields).items(),
+    ]
+    if length is not None:
+        pairs.append((b"CONTENT_LENGTH", b"%d" % length))
+    if request.uri is not request.original_uri and request.uri != request.original_uri:
+        pairs.append((b"REDIRECT_URI", request.uri))
+    return pairs
+
+
+def _override(pairs: Pairs, variables: dict[bytes, bytes]) -> Pairs:
+    """`pairs` with `variables` in place of what had their names, or the names of fields that PHP and others mix up."""
+    if not variables:
+        return pairs
+    taken = variables.keys() | {b"HTTP_" + name for name in variables}
+    return [pair for pair in pairs if pair[0] not in taken] + list(variables.items())

@@ -18,9 +18,10 @@ from gfastcgi.client import Exchange
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import BadCGIResponse, UnexpectedStatus
 from gfastcgi.fcgi import constants
+from gfastcgi.fcgi.params import encode_pairs
 from gfastcgi.request import Request
-from gfastcgi.server.body import SpooledBody
-from gfastcgi.variables import authorizer_variables, encode
+from gfastcgi.server.body import EMPTY
+from gfastcgi.variables import authorizer_variables
 
 __all__ = ["FastCGIAuthorizer"]
 
@@ -48,10 +49,10 @@ class FastCGIAuthorizer:
         """Asks once. Raises `BackendError`, `BadRecord`, `BadCGIResponse` when there is no sound answer."""
 
         def params(host: HostConfig) -> bytes:
-            return encode(request, authorizer_variables(request, root, host))
+            return encode_pairs(authorizer_variables(request, root, host))
 
         exchange = Exchange(
-            self._pool, request, params, SpooledBody(b""), role=constants.AUTHORIZER,
+            self._pool, request, params, EMPTY, role=constants.AUTHORIZER,
             log_stderr=lambda data: self._log_stderr(request, data),
         )  # fmt: skip
         try:
@@ -60,7 +61,7 @@ class FastCGIAuthorizer:
             require_status = exchange.host is None or exchange.host.require_status
         finally:
             exchange.close()
-        if (head.status == 200 and not require_status) or (head.status == 200 and head.has_status):
+        if head.status == 200 and (head.has_status or not require_status):
             if exchange.app_status != 0:
                 raise UnexpectedStatus(f"the authorizer {self.key} said 200 with app_status {exchange.app_status}")
             return _allow(head)

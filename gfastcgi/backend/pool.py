@@ -50,6 +50,8 @@ class Pool:
         self._resting: dict[Proc, None] = {}
         self._waiters: dict[Waiter, None] = {}
         self._leases = 0
+        self.wake: Callable[[], bool] | None = None
+        """Starts a proc when a request finds none that was ever started; whether one runs then."""
 
     def __repr__(self) -> str:
         load = sum(host.load for host in self.hosts)

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import gevent
 import webob
 
-from gfastcgi.server.fastcgi import FastCGIServer, listener_from_fd
+from gfastcgi.server.fastcgi import run
 
 __all__ = ["Authorizer", "Responder", "sign", "user_of"]
 
@@ -150,17 +150,13 @@ def main(role: str) -> None:
     state = Path(os.environ["DEMO_STATE"])
     name = os.environ.get("DEMO_NAME", role)
     key = (state / "session.key").read_bytes()
-    listener = listener_from_fd(0)
-    if role == "authorizer":
-        server = FastCGIServer(listener, authorizer=Authorizer(key))
-    else:
-        slowness = float(os.environ.get("DEMO_SLOWNESS", "1"))
-        server = FastCGIServer(listener, Responder(name, slowness, state, key))
     pid_file = state / f"{role}-{os.getpid()}.pid"
     pid_file.write_text(str(os.getpid()))
-    gevent.signal_handler(signal.SIGTERM, server.stop, 1.0)
     try:
-        server.serve_forever()
+        if role == "authorizer":
+            run(authorizer=Authorizer(key))
+        else:
+            run(Responder(name, float(os.environ.get("DEMO_SLOWNESS", "1")), state, key))
     finally:
         pid_file.unlink(missing_ok=True)
 

@@ -40,7 +40,14 @@ def _length(data: bytes) -> bytes:
 
 def encode_pairs(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
     """All the pairs, one behind the other."""
-    return b"".join([encode_pair(name, value) for name, value in pairs])
+    short = _SHORT
+    pieces: list[bytes] = []
+    for name, value in pairs:
+        try:
+            pieces += (short[len(name)], short[len(value)], name, value)
+        except IndexError:
+            pieces.append(encode_pair(name, value))
+    return b"".join(pieces)
 
 
 def decode_pairs(data: bytes) -> list[tuple[bytes, bytes]]:

@@ -140,7 +140,7 @@ class RequestParser:
             self._size += end - at
         elif self._is_chunked:
             end = min(end, at + _SLICE)
-        before = len(self._events), self._trailers
+        progress = len(self._events) + self._trailers
         try:
             self._parser.feed_data(data if end - at == len(data) else data[at:end])
         except httptools.HttpParserUpgrade as upgrade:
@@ -149,7 +149,7 @@ class RequestParser:
         if self._in_head:
             self._check_head_size()
         elif self._is_chunked:
-            self._stalled = self._stalled + end - at if (len(self._events), self._trailers) == before else 0
+            self._stalled = self._stalled + end - at if len(self._events) + self._trailers == progress else 0
             if self._stalled > _LONGEST_CHUNK_LINE:
                 raise self._fail(BadRequest("a chunk extension is too long"))
         return end
@@ -217,7 +217,7 @@ class RequestParser:
         method = self._parser.get_method().decode("ascii")
         if method in ("CONNECT", "TRACE"):
             raise NotImplementedByUs(f"{method} is not served")
-        if self._line and not self._line.lstrip(b"\r\n").startswith(method.encode() + b" " + url[:1]):
+        if b"  " in self._line and not self._line.lstrip(b"\r\n").startswith(method.encode() + b" " + url[:1]):
             raise BadRequest("the request line needs one space behind the method")
         target = parse_target(url, decode_2f=limits.decode_2f)
         if target.path == "*" and method != "OPTIONS":

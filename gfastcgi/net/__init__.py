@@ -1,0 +1,1 @@
+"""Sockets, timers and files under gevent: the ground that knows no protocol."""

@@ -28,7 +28,8 @@ def test_a_session_names_its_user_until_its_end() -> None:
     "cookie",
     [
         "", "ada", "ada.9999999999", "ada.9999999999.", "ada.x.y", "a.b.c.d", "ada.9999999999.\u00e9",
-        sign(b"other", "ada", FOREVER), sign(KEY, "eve", FOREVER).replace("eve", "ada"), sign(KEY, "ada", FOREVER) + "0",
+        sign(b"other", "ada", FOREVER), sign(KEY, "ada", FOREVER) + "0",
+        sign(KEY, "eve", FOREVER).replace("eve", "ada"),
     ],
 )  # fmt: skip
 def test_a_forged_session_is_none(cookie: str) -> None:

@@ -1,0 +1,128 @@
+"""One combination of settings, live: its gates, responders and roots, and where a path of it leads.
+
+Contract: a `Place` is all that a path alone decides. Its gates are every authorizer whose key fits what was asked for
+or what would be served for it. Places of files are remembered for a second, as lighttpd's stat cache does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gfastcgi.auth.base import Authorizer
+from gfastcgi.backend.pool import Pool
+from gfastcgi.config import HostConfig, Settings
+from gfastcgi.request import Log
+from gfastcgi.resolve import Resolver, Resource
+from gfastcgi.rewrite import Redirector, Rewriter
+from gfastcgi.routing import Route, match, matches, split
+
+__all__ = ["Gate", "Place", "Responder", "Site"]
+
+_REMEMBERED_SECONDS = 1.0
+_MOST_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gate:
+    """An authorizer with the `fastcgi.server` key that it guards, and where what it allows is, if elsewhere."""
+
+    key: str
+    authorizer: Authorizer
+    resolver: Resolver | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Responder:
+    """The backends of one key. `host` is the first entry: its options route, before a host is chosen."""
+
+    host: HostConfig
+    pool: Pool
+
+
+class Place(NamedTuple):
+    """Where a path leads: to `responder` by `route`, else to the file `resource` (None: no file was looked for)."""
+
+    gates: Sequence[Gate]
+    root: str
+    resource: Resource | None
+    responder: Responder | None
+    route: Route | None
+    is_denied: bool
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """What holds for a request. `clock` is monotonic seconds."""
+
+    settings: Settings
+    server_tag: str
+    resolvers: Sequence[Resolver]
+    """Aliases first, the docroot last."""
+    gates: Sequence[Gate]
+    responders: Sequence[tuple[str, Responder]]
+    rewriter: Rewriter | None
+    redirector: Redirector | None
+    access_log: Log | None
+    upload_dir: str | None
+    clock: Callable[[], float]
+    _places: dict[str, tuple[float, Place]] = field(init=False, default_factory=dict)
+
+    def locate(self, path: str) -> Place:
+        """Where the normalised `path` leads."""
+        known = self._places.get(path)
+        if known is not None and known[0] > self.clock():
+            return known[1]
+        place = self._locate(path)
+        if place.route is not None or (place.resource is not None and place.resource.kind == "file"):
+            if len(self._places) >= _MOST_REMEMBERED:
+                self._places.clear()
+            self._places[path] = self.clock() + _REMEMBERED_SECONDS, place
+        return place
+
+    def resolver(self, path: str) -> Resolver:
+        """Who looks `path` up, when no authorizer has a docroot of its own for it."""
+        for resolver in self.resolvers:
+            if resolver.covers(path):
+                return resolver
+        return self.resolvers[-1]
+
+    def _locate(self, path: str) -> Place:
+        gates = [gate for gate in self.gates if matches(gate.key, path, path)]
+        resolver = next((gate.resolver for gate in gates if gate.resolver is not None), None) or self.resolver(path)
+        routed = self._route_by_prefix(path, resolver)
+        resource = None
+        if routed is None:
+            resource = resolver.find(path)
+            routed = self._route_by_file(path, resource)
+        served = routed[1].script_name if routed else resource.path if resource else path
+        gates += [gate for gate in self.gates if gate not in gates and matches(gate.key, served, served)]
+        is_denied = self._is_denied(path) or self._is_denied(served)
+        responder, route = routed or (None, None)
+        return Place(gates, resolver.root, resource, responder, route, is_denied)
+
+    def _route_by_prefix(self, path: str, resolver: Resolver) -> tuple[Responder, Route] | None:
+        """The responder that takes `path` without a look at files (`"check-local" => "disable"`)."""
+        found = match(self.responders, self.settings.map_extensions, path, path)
+        if found is None or found[1].host.check_local:
+            return None
+        key, responder = found
+        script, path_info = split(key, path, fix_root_scriptname=responder.host.fix_root_scriptname)
+        return responder, Route(script, path_info, resolver.root, resolver.root.rstrip("/") + script)
+
+    def _route_by_file(self, path: str, resource: Resource) -> tuple[Responder, Route] | None:
+        """The responder for what was found; a directory can only belong to a prefix."""
+        if resource.kind not in ("file", "directory"):
+            return None
+        found = match(self.responders, self.settings.map_extensions, path, resource.path)
+        if found is None or (resource.kind == "directory" and not (path.endswith("/") and found[0].startswith("/"))):
+            return None
+        return found[1], Route(resource.path, resource.path_info, resource.root, resource.filename)
+
+    def _is_denied(self, path: str) -> bool:
+        """url.access-deny and url.access-allow: suffixes of the path; any deny wins."""
+        settings = self.settings
+        if settings.access_deny and path.endswith(settings.access_deny):
+            return True
+        return bool(settings.access_allow) and not path.endswith(settings.access_allow)
