@@ -13,8 +13,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peers.backend import Reply, Seen, answer
+
 if TYPE_CHECKING:
-    from peers.backend import ScriptedBackend, Seen
+    from collections.abc import Callable
+
+    from peers.backend import ScriptedBackend
     from peers.gateway import Gateway
     from peers.http import Answer
 
@@ -70,7 +74,7 @@ def check_variables(expected: Case, seen: list[Seen]) -> None:
         assert not stands(text), lines
 
 
-def check_bad_request(gateway: Gateway, backend: ScriptedBackend, case: Case) -> None:
+def check_request(gateway: Gateway, backend: ScriptedBackend, case: Case) -> None:
     """Sends one case of http1/bad_requests.json to a gateway whose /echo is `backend`.
 
     Where the connection may live on, a good request follows: it must be answered in step, or the connection be closed.
@@ -98,3 +102,41 @@ def check_bad_request(gateway: Gateway, backend: ScriptedBackend, case: Case) ->
     assert backend.begun - begun - sentinels <= expected["backend_max"], [one.params for one in seen]
     assert len(answers) - sentinels <= expected.get("responses_max", max(1, expected["backend_max"])), answers
     check_variables(expected, seen)
+
+
+def script_of_replies(cases: dict[str, Case]) -> Callable[[Seen], bytes | Reply]:
+    """A backend's script: the reply of the case that the query names; without one it says "fine"."""
+
+    def script(seen: Seen) -> bytes | Reply:
+        case = cases.get(seen.text("QUERY_STRING") or "")
+        if case is None:
+            return answer("Content-Type: text/plain\r\n\r\nfine")
+        return Reply(join(case["pieces"] if "pieces" in case else [case["bytes"]]), case["then"])
+
+    return script
+
+
+def script_of_x_sendfile(cases: dict[str, Case], lab: Path) -> Callable[[Seen], bytes]:
+    """A backend's script: X-Sendfile, or one of its other names, with the value of the case that the query names."""
+
+    def script(seen: Seen) -> bytes:
+        case = cases[seen.text("QUERY_STRING") or ""]
+        names = {"legacy": "X-LIGHTTPD-send-file", "sendfile2": "X-Sendfile2"}
+        field = next((field for name, field in names.items() if name in case["name"]), "X-Sendfile")
+        length = "Content-Length: 3\r\n" if case["name"] == "xs-with-cl" else ""
+        value = case["value"].replace("{lab}", str(lab))
+        return answer(f"{length}{field}: {value}\r\nContent-Type: text/plain\r\n\r\nown")
+
+    return script
+
+
+def check_reply(gateway: Gateway, target: str, case: Case) -> None:
+    """Asks for a case that a backend answers, and then, on the same connection, for something good."""
+    with gateway.connect() as connection:
+        got = connection.request("GET", f"{target}?{case['name']}")
+        check_answer(case["expected"], got)
+        if got.whole and got.get("Connection") != "close":
+            assert connection.request("GET", "/reply").body == b"fine"
+        else:
+            assert connection.is_closed()
+    assert gateway.get("/reply").body == b"fine"

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from peers.http import Answer, Connection
 from peers.processes import children, kill_all
@@ -28,10 +28,12 @@ LISTENING = re.compile(r"listening on (?:unix:(?P<path>\S+)|http://(?P<host>\[[^
 class Gateway:
     """One running `gfastcgi`. `command` is what stands behind the program's name."""
 
+    running: ClassVar[set[int]] = set()
+
     def __init__(
         self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, log: Path | None = None
     ) -> None:
-        self._before = children(os.getpid())
+        self._before = children(os.getpid()) - Gateway.running
         self._lines: list[str] = []
         self._file = log
         self.process = subprocess.Popen(
@@ -42,6 +44,7 @@ class Gateway:
             cwd=cwd,
             env={**os.environ, **(env or {})},
         )
+        Gateway.running.add(self.process.pid)
         self._reader = threading.Thread(target=self._follow, daemon=True)
         self._reader.start()
 
@@ -134,10 +137,15 @@ class Gateway:
     def kill(self) -> None:
         self.process.kill()
         self._join()
-        kill_all(children(os.getpid()) - self._before)
+        kill_all(self._left())
+
+    def _left(self) -> set[int]:
+        """The processes that it left behind; we are their parent now."""
+        return children(os.getpid()) - self._before - Gateway.running
 
     def _join(self) -> None:
         self.process.wait()
+        Gateway.running.discard(self.pid)
         self._reader.join(5)
         assert self.process.stdout is not None
         self.process.stdout.close()
@@ -153,8 +161,8 @@ class Gateway:
             raise AssertionError(f"gfastcgi did not end within {timeout:g} s of SIGTERM:\n{self.log}") from None
         self._join()
         with contextlib.suppress(AssertionError):  # what it killed may still be on its way out
-            wait_until(lambda: not children(os.getpid()) - self._before, "its processes to end", 2)
-        left = children(os.getpid()) - self._before
+            wait_until(lambda: not self._left(), "its processes to end", 2)
+        left = self._left()
         kill_all(left)
         assert self.process.returncode == 0, f"exit code {self.process.returncode}\n{self.log}"
         assert "Traceback" not in self.log, self.log
