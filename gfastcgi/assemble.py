@@ -19,7 +19,7 @@ from gfastcgi._version import __version__
 from gfastcgi.auth.fastcgi import FastCGIAuthorizer
 from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.pool import Pool
-from gfastcgi.balance import POLICIES
+from gfastcgi.balance import AsConfigured
 from gfastcgi.config import Address, Config, Extension, HostConfig, Settings
 from gfastcgi.errors import InvalidValue
 from gfastcgi.gateway import Gateway, log_stderr
@@ -159,6 +159,7 @@ class _Parts:
     """What sites share: a pool for each `fastcgi.server` entry, a file for each access log."""
 
     def __init__(self, config: Config) -> None:
+        self._default_log = "-" if "mod_accesslog" in config.server.modules else ""
         self._upload_dir = config.server.upload_dirs[0] if config.server.upload_dirs else None
         self.supervisors: list[Supervisor] = []
         self.pools: list[Pool] = []
@@ -179,9 +180,8 @@ class _Parts:
         if found is not None:
             return found
         live = make_hosts(hosts)
-        policy = POLICIES[settings.balance](random.Random())
         debug = log.info if settings.debug else None
-        pool = Pool(live, policy, clock=time.monotonic, log=debug)
+        pool = Pool(live, AsConfigured(random.Random()), clock=time.monotonic, log=debug)
         self._pools[key] = pool
         self.pools.append(pool)
         supervisors = [Supervisor(host, pool, log=log.info) for host in live if host.config.bin_path]
@@ -220,9 +220,9 @@ class _Parts:
 
     def access_log(self, settings: Settings) -> Log | None:
         """The access log of `settings`. Raises `InvalidValue` for its format."""
-        if not settings.accesslog_filename:
+        name = settings.accesslog_filename or self._default_log
+        if not name:
             return None
-        name = settings.accesslog_filename
         file = self.log_files.get(name)
         if file is None:
             file = self.log_files[name] = BufferedLog(LogFile("" if name == "-" else name))

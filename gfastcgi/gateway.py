@@ -77,6 +77,7 @@ class Gateway:
         if site.rewriter is not None and redirected_to is None and self._rewrite(request, site, captures):
             site, captures = self._sites.find(request)
         request.log, request.server_tag = site.access_log, site.server_tag
+        request.balance = site.settings.balance
         request.body.limit = site.settings.max_request_size
         if request.path == "*":
             return webob.Response(status="200 OK", headerlist=[("Allow", _METHODS)], app_iter=[b""])

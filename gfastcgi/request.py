@@ -60,8 +60,8 @@ class Request:
     """One request. Field names are lower-case bytes; `path` is decoded and normalised, once, for good."""
 
     __slots__ = (
-        "_id", "authority", "body", "fields", "head", "interim", "log", "method", "original_uri", "path", "peer",
-        "query", "server_tag", "started", "uri", "user", "variables",
+        "_id", "authority", "balance", "body", "fields", "head", "interim", "log", "method", "original_uri", "path",
+        "peer", "query", "server_tag", "started", "uri", "user", "variables",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +89,8 @@ class Request:
         self.variables: dict[bytes, bytes] = {}
         """Meta-variables set by authorizers and hooks; they win over everything that the client sent."""
         self.server_tag = ""
+        self.balance = ""
+        """What `fastcgi.balance` is for this request."""
         self.log: Log | None = None
         self._id = 0
 

@@ -6,14 +6,16 @@ The unit of balancing is the host entry, as in lighttpd; inside a host the pool 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from gfastcgi.balance.base import Candidate, Policy, RequestKey
+from gfastcgi.balance.base import C, Candidate, Policy, RequestKey
 from gfastcgi.balance.hashing import Hash, Sticky
 from gfastcgi.balance.least_connection import LeastConnection
 from gfastcgi.balance.round_robin import RoundRobin
 
-__all__ = ["POLICIES", "Candidate", "Hash", "LeastConnection", "Policy", "RequestKey", "RoundRobin", "Sticky"]
+__all__ = [
+    "POLICIES", "AsConfigured", "Candidate", "Hash", "LeastConnection", "Policy", "RequestKey", "RoundRobin", "Sticky",
+]  # fmt: skip
 
 POLICIES: Mapping[str, Callable[[random.Random], Policy]] = {
     "fair": LeastConnection,
@@ -22,3 +24,14 @@ POLICIES: Mapping[str, Callable[[random.Random], Policy]] = {
     "hash": Hash,
     "sticky": Sticky,
 }
+
+
+class AsConfigured:
+    """The policy that each request's settings name, over hosts that they all share."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._policies = {name: make(rng) for name, make in POLICIES.items()}
+
+    def select(self, candidates: Sequence[C], request: RequestKey) -> C:
+        """The candidate of the policy `request.balance`."""
+        return self._policies[request.balance].select(candidates, request)

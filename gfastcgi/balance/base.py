@@ -43,6 +43,10 @@ class RequestKey(Protocol):
     def remote_addr(self) -> str:
         """The client's address."""
 
+    @property
+    def balance(self) -> str:
+        """What `fastcgi.balance` is for this request: a conditional may change it."""
+
 
 C = TypeVar("C", bound=Candidate)
 
