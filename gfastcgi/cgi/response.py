@@ -82,29 +82,28 @@ def parse_head(
     """
     end = _HEAD_END.search(buffer, max(searched - 2, 0))
     if end is None:
-        if len(buffer) > max_size:
+        if len(buffer) > max_size + len("\n\r"):
             raise _too_big(max_size)
         if _EMPTY_HEAD.match(buffer):
             raise BadCGIResponse("a CGI response has at least one field")
         return None
-    if end.start() >= max_size:
+    if end.start() > max_size:
         raise _too_big(max_size)
-    lines = buffer[: end.start()].split(b"\n")
-    if len(lines) > max_fields + 1:
-        raise BadCGIResponse(f"the head of a CGI response has at most {max_fields} fields", cause="header_too_big")
-    return _parse(lines, end.end())
+    return _parse(buffer[: end.start()].split(b"\n"), max_fields, end.end())
 
 
 def _too_big(max_size: int) -> BadCGIResponse:
     return BadCGIResponse(f"the head of a CGI response has at most {max_size} bytes", cause="header_too_big")
 
 
-def _parse(lines: list[bytes], body_start: int) -> Head:
+def _parse(lines: list[bytes], max_fields: int, body_start: int) -> Head:
     status: tuple[int, str] | None = None
     location = content_length = None
     is_nph = lines[0].startswith(b"HTTP/")
     if is_nph:
         status = _parse_status_line(_decode(lines.pop(0).removesuffix(b"\r")))
+    if len(lines) > max_fields:
+        raise BadCGIResponse(f"the head of a CGI response has at most {max_fields} fields", cause="header_too_big")
     fields = []
     for line in lines:
         raw_name, colon, raw_value = line.partition(b":")
