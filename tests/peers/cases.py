@@ -140,7 +140,10 @@ def check_reply(gateway: Gateway, target: str, case: Case) -> None:
         got = connection.request("GET", f"{target}?{case['name']}")
         check_answer(case["expected"], got)
         if got.whole and got.get("Connection") != "close":
-            assert connection.request("GET", "/reply").body == b"fine" or got.status == 503
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.send(b"GET /reply HTTP/1.1\r\nHost: a\r\n\r\n")
+            again = connection.try_answer()
+            assert again is None or again.body == b"fine" or got.status == 503
         else:
             assert connection.is_closed()
     patience = 3 if got.status == 503 else 0
