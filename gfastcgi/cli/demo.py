@@ -33,6 +33,9 @@ __all__ = ["parser", "run", "write_site"]
 HOST = "127.0.0.1"
 FIRST_PORT, LAST_PORT = 8080, 8179
 
+LONGEST_TEMPDIR = 60
+"""Bytes of TMPDIR that leave room for the names of unix sockets (108 bytes, unix(7))."""
+
 RESPONDERS = {"north": 1, "east": 1, "south": 1, "west": 4}
 """The names of the four responders, and how slow each is."""
 
@@ -135,7 +138,8 @@ def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _private_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="gfastcgi-demo-"))
+    usual = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="gfastcgi-demo-", dir=usual if len(usual) <= LONGEST_TEMPDIR else "/tmp"))
     try:
         yield folder
     finally:
@@ -165,8 +169,9 @@ def write_site(folder: Path, *, port: int, php: str = "") -> Path:
     if php:
         (folder / "public" / "hello.php").write_bytes(PHP)
     conf = folder / "site.conf"
-    conf.write_text(_conf(folder, port, php), encoding="utf-8")
-    (folder / "public" / "site.conf.txt").symlink_to("../site.conf")
+    text = _conf(folder, port, php)
+    for file in (conf, folder / "public" / "site.conf.txt"):  # a symlink out of the docroot would not be served
+        file.write_text(text, encoding="utf-8")
     return conf
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,20 @@ POSTCARD = "/private/postcard.svg"
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+def temporary() -> Iterator[Path]:
+    """A TMPDIR that is short enough for unix sockets, and must be empty at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+    yield folder
+    left = list(folder.iterdir())
+    shutil.rmtree(folder)
+    assert left == []
+
+
+@pytest.fixture
+def start(tmp_path: Path, temporary: Path) -> Iterator[Callable[..., Gateway]]:
     started: list[Gateway] = []
 
     def start(*arguments: str) -> Gateway:
-        temporary = tmp_path / "temporary"
-        temporary.mkdir()
         started.append(Gateway(["demo", "--port", "0", *arguments], cwd=tmp_path, env={"TMPDIR": str(temporary)}))
         return started[-1]
 
@@ -31,7 +40,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     for gateway in started:
         if gateway.process.poll() is None:
             gateway.stop()
-        assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def folder_of(gateway: Gateway) -> Path:
+    return Path(gateway.wait_for_log(r"configuration +(\S+)")[1]).parent
 
 
 def log_in(gateway: Gateway, password: str = "lovelace") -> str:
@@ -78,8 +90,12 @@ def test_the_gate_is_shut_while_its_authorizers_are_dead(start: Callable[..., Ga
     gateway = start("--no-php")
     cookie = log_in(gateway)
     assert gateway.get(POSTCARD, Cookie=cookie).status == 200
+    state = folder_of(gateway) / "state"
+    wait_until(lambda: len(list(state.glob("authorizer-*.pid"))) == 2, "both authorizers", 20)
     killed = gateway.request("POST", "/app/kill", b"", **{"X-Demo": "1"}).json()["killed"]
     assert len(killed) == 2
+    for pid in killed:
+        gateway.wait_for_log(rf"process {pid} ended")
     statuses = []
 
     def is_open_again() -> bool:
@@ -100,10 +116,10 @@ def test_php_where_it_is_installed(start: Callable[..., Gateway]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left(start: Callable[..., Gateway], tmp_path: Path, number: int) -> None:
+def test_nothing_is_left(start: Callable[..., Gateway], temporary: Path, number: int) -> None:
     gateway = start()
-    folder = Path(gateway.wait_for_log(r"configuration +(\S+)")[1]).parent
-    assert folder.parent == tmp_path / "temporary"
+    folder = folder_of(gateway)
+    assert folder.parent == temporary
     assert folder.stat().st_mode & 0o777 == 0o700
     gateway.terminate(number)
     gateway.process.wait(15)
