@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import filerig
 import pytest
-from peers.http import encode_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,14 +78,12 @@ def test_indexes_and_redirects(site: Gateway) -> None:
         assert connection.request("GET", "/none").status == 404
         assert connection.request("GET", "/empty.txt").body == b""
         assert connection.request("GET", "/caf%C3%A9%20%F0%9F%98%80.txt").body == b"name"
-        for target in ("//dir", "/%2fdir", "///evil.example/dir/..%2f", "/\\evil.example", "/%5cevil.example/.."):
-            connection.send(encode_request("GET", target))
-            location = connection.read_answer().get("Location") or "/"
-            assert not location.startswith(("//", "/\\"))
-            assert "evil" not in location.partition("//")[2].partition("/")[0]
-        for method in ("POST", "PUT", "DELETE"):
-            got = connection.request(method, "/page.html", b"x")
-            assert got.status in (405, 501)
+    for target in ("//dir", "/%2fdir", "///evil.example/../dir", "/\\evil.example/../dir", "/%5cevil.example/../dir"):
+        location = site.get(target).get("Location") or "/"
+        assert not location.startswith(("//", "/\\"))
+        assert "evil" not in location
+    for method in ("POST", "PUT", "DELETE"):
+        assert site.request(method, "/page.html", b"x").status in (405, 501)
 
 
 def test_nothing_from_outside(site: Gateway) -> None:

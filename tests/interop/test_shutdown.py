@@ -68,7 +68,7 @@ def test_hanging_request_is_cut_at_the_limit(
 ) -> None:
     peer = backend(lambda seen: Reply(stdout(OK.encode()), "hang"))
     site = gateway(
-        "server.graceful-shutdown-timeout = 1\n"
+        'server.feature-flags = ( "server.graceful-shutdown-timeout" => 1 )\n'
         f'fastcgi.server = ( "/" => (( {peer.option}, "check-local" => "disable" )) )\n'
     )
     with site.connect() as connection:
