@@ -108,11 +108,17 @@ class Connection:
         if not event.keep_conn:
             self._end_unless_open(has_all=False)
 
+    # A request may have ended since: refused, cut or aborted while its records came in one piece.
+
     def _start(self, event: events.Params) -> None:
-        self._requests[event.request_id].start(event.pairs)
+        request = self._requests.get(event.request_id)
+        if request is not None:
+            request.start(event.pairs)
 
     def _receive(self, event: events.Stdin) -> None:
-        request = self._requests[event.request_id]
+        request = self._requests.get(event.request_id)
+        if request is None:
+            return
         if not event.data:
             request.stdin.end()
             return
@@ -125,7 +131,9 @@ class Connection:
             request.stdin.wait_for_room()
 
     def _abort(self, event: events.AbortRequest) -> None:
-        self._requests[event.request_id].abort()
+        request = self._requests.get(event.request_id)
+        if request is not None:
+            request.abort()
 
     def _tell(self, event: events.GetValues) -> None:
         values = self._service.values

@@ -27,7 +27,7 @@ LIMIT = 65536
 class StdinBuffer:
     """First in, first out, one reader and one writer."""
 
-    __slots__ = ("_changed", "_file", "_is_closed", "_pieces", "_read_at", "_size", "_written", "is_ended")
+    __slots__ = ("_emptied", "_file", "_filled", "_is_closed", "_pieces", "_read_at", "_size", "_written", "is_ended")
 
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
@@ -35,7 +35,8 @@ class StdinBuffer:
         self._file: IO[bytes] | None = None
         self._read_at = 0
         self._written = 0
-        self._changed = Event()
+        self._filled = Event()
+        self._emptied = Event()
         self._is_closed = False
         self.is_ended = False
         """True once all of STDIN has arrived."""
@@ -58,7 +59,7 @@ class StdinBuffer:
         else:
             self._pieces.append(data)
             self._size += len(data)
-        self._changed.set()
+        self._filled.set()
 
     def _spill(self, data: bytes) -> None:
         if self._file is None:
@@ -73,7 +74,7 @@ class StdinBuffer:
     def end(self) -> None:
         """All of STDIN has arrived."""
         self.is_ended = True
-        self._changed.set()
+        self._filled.set()
 
     def close(self) -> None:
         """Drops what nobody will read, and whatever else comes."""
@@ -81,7 +82,8 @@ class StdinBuffer:
         self._pieces.clear()
         self._size = 0
         self._close_file()
-        self._changed.set()
+        self._filled.set()
+        self._emptied.set()
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -91,21 +93,21 @@ class StdinBuffer:
     def wait_for_room(self) -> None:
         """Waits until the application has taken some, or wants no more."""
         while self.is_full:
-            self._changed.clear()
-            self._changed.wait()
+            self._emptied.clear()
+            self._emptied.wait()
 
     def take(self, size: int) -> bytes:
         """At most `size` bytes, as soon as there are any; b"" at the end."""
         while not (self._pieces or self._file or self.is_ended or self._is_closed):
-            self._changed.clear()
-            self._changed.wait()
+            self._filled.clear()
+            self._filled.wait()
         if self._pieces:
             data = self._pieces.popleft()
             if len(data) > size:
                 self._pieces.appendleft(data[size:])
                 data = data[:size]
             self._size -= len(data)
-            self._changed.set()
+            self._emptied.set()
             return data
         if self._file is None:
             return b""
