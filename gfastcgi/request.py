@@ -24,7 +24,7 @@ _ids = count(1)
 class Peer:
     """Both ends of a client connection. Addresses are text without brackets; a unix socket has port 0."""
 
-    __slots__ = ("params", "remote_addr", "remote_port", "scheme", "server_addr", "server_port", "socket")
+    __slots__ = ("params", "remote_addr", "remote_port", "requests", "scheme", "server_addr", "server_port", "socket")
 
     def __init__(
         self, remote: tuple[str, int], local: tuple[str, int], *, scheme: str = "http", socket: str = ""
@@ -34,6 +34,8 @@ class Peer:
         self.scheme = scheme
         self.socket = socket or f"{local[0]}:{local[1]}"
         """The listener as `$SERVER["socket"]` names it."""
+        self.requests = 0
+        """How many requests the connection brought, the present one among them."""
         self.params: bytes | None = None
         """The connection's own meta-variables, encoded once by whoever sends them first."""
 

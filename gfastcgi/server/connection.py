@@ -41,7 +41,7 @@ CLIENT_LEFT = 499
 class ClientConnection:
     """Serves one client from its first request to its last."""
 
-    __slots__ = ("_greenlet", "_parser", "_peer", "_requests", "_server", "_waits_for_head", "_writer", "stream")
+    __slots__ = ("_greenlet", "_parser", "_peer", "_server", "_waits_for_head", "_writer", "stream")
 
     def __init__(self, server: HTTPServer, stream: Stream, peer: Peer) -> None:
         self._server = server
@@ -50,11 +50,10 @@ class ClientConnection:
         self.stream = stream
         self._parser = RequestParser(server.limits)
         self._writer = ResponseWriter(stream, server.date, server.server_tag)
-        self._requests = 0
         self._waits_for_head = False
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self._peer!r} {self._requests} requests>"
+        return f"<ClientConnection {self._peer!r} {self._peer.requests} requests>"
 
     def run(self) -> None:
         """Serves requests until either side ends the connection."""
@@ -80,7 +79,7 @@ class ClientConnection:
         head = self._read_head()
         if head is None:
             return False
-        self._requests += 1
+        self._peer.requests += 1
         self.stream.read_timeout = self._server.timeouts.read_idle
         body = ClientBody(head.content_length, lambda: self._read_piece(head))
         if body.is_read:
@@ -116,7 +115,7 @@ class ClientConnection:
 
     def _may_keep(self, head: RequestHead) -> bool:
         server = self._server
-        return head.keep_alive and not server.is_draining and self._requests < server.timeouts.keep_alive_requests
+        return head.keep_alive and not server.is_draining and self._peer.requests < server.timeouts.keep_alive_requests
 
     def _finish(self, body: ClientBody, keep: bool) -> bool:
         """True when the next request can be read; else the client gets the time to read the last answer."""
@@ -158,7 +157,7 @@ class ClientConnection:
 
     def _await_head(self) -> RequestHead | bytes | None:
         stream, parser, timeouts = self.stream, self._parser, self._server.timeouts
-        stream.read_timeout = timeouts.keep_alive_idle if self._requests else timeouts.read_idle
+        stream.read_timeout = timeouts.keep_alive_idle if self._peer.requests else timeouts.read_idle
         end = 0.0
         while True:
             try:

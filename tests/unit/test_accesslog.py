@@ -116,6 +116,12 @@ def test_connection_status() -> None:
     assert log_line("%X", status=499) == "X"
 
 
+def test_the_count_of_requests_before_on_the_connection() -> None:
+    request = make_request(HEAD)
+    request.peer.requests = 3
+    assert log_line("%k", request) == "2"
+
+
 def test_a_client_without_a_name() -> None:
     assert log_line("%V %v %{Host}i", make_request(b"GET / HTTP/1.0\r\n\r\n")) == "- - -"
 
