@@ -9,12 +9,13 @@ import argparse
 import secrets
 import shlex
 import shutil
+import signal
 import socket
 import string
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,10 +131,16 @@ def run(options: argparse.Namespace) -> int:
     """Serve the demo until a signal ends it; the value is the exit status. Raises `ConfigError`."""
     port = _free_port() if options.port is None else options.port
     php = "" if options.no_php else shutil.which("php-cgi") or ""
+    for number in (signal.SIGINT, signal.SIGTERM):  # until `serve` takes them: leave in order, too
+        signal.signal(number, _leave)
     with _private_folder() as folder:
         conf = write_site(folder, port=port, php=php)
         config, _ = lighttpd.load(str(conf))
-        return serve(config, on_start=_announce(conf, has_php=bool(php)))
+        return serve(config, on_start=_announce(conf, has_php=bool(php)), hangup_stops=True)
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 @contextmanager
@@ -231,6 +238,7 @@ def _announce(conf: Path, *, has_php: bool) -> Callable[[App], None]:
             lines.append(f"  PHP               curl {at}/hello.php")
         lines += ["", f"  configuration     {conf}", f"  requests          {conf.parent}/access.log", ""]
         lines += ["  Ctrl-C ends it.", ""]
-        print("\n".join(lines), flush=True)
+        with suppress(OSError):  # nobody reads it
+            print("\n".join(lines), flush=True)
 
     return announce

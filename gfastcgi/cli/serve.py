@@ -29,9 +29,12 @@ EXIT_START = 255
 logger = logging.getLogger("gfastcgi")
 
 
-def serve(config: Config, *, on_start: Callable[[assemble.App], None] | None = None) -> int:
+def serve(
+    config: Config, *, on_start: Callable[[assemble.App], None] | None = None, hangup_stops: bool = False
+) -> int:
     """Run the server of `config` until a signal stops it; `on_start` is called once it accepts connections.
 
+    `hangup_stops`: SIGHUP ends it, as for a program that belongs to its terminal, instead of reopening the logs.
     Raises `ConfigError` for what is found wrong before anything was started.
     """
     try:
@@ -40,19 +43,23 @@ def serve(config: Config, *, on_start: Callable[[assemble.App], None] | None = N
         raise InvalidValue(f"server.errorlog: {config.server.errorlog!r}: {error.strerror}") from error
     raise_file_limit(config.server.max_fds)
     app = assemble.build(config)
-    with _caught_signals(lambda: _reopen_logs(app, error_log)) as signals, ExitStack() as stack:
+    on_hangup = None if hangup_stops else lambda: _reopen_logs(app, error_log)
+    with _caught_signals(on_hangup) as signals, ExitStack() as stack:
         try:
             app.bind()
             stack.enter_context(_pid_file(config.server.pid_file))
             drop_privileges(config.server)
             app.start()
+            if on_start is not None:
+                on_start(app)
+            signals.first.wait()
         except GfastcgiError as error:
             print_fault(error)
             app.stop(0)
             return EXIT_START
-        if on_start is not None:
-            on_start(app)
-        signals.first.wait()
+        except BaseException:
+            app.stop(0)
+            raise
         return _stop(app, config.server.graceful_timeout, signals)
 
 
@@ -72,14 +79,17 @@ class _Signals:
 
 
 @contextmanager
-def _caught_signals(on_hangup: Callable[[], None]) -> Iterator[_Signals]:
+def _caught_signals(on_hangup: Callable[[], None] | None) -> Iterator[_Signals]:
     signals = _Signals()
     loop = gevent.get_hub().loop
     watchers = [loop.signal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     term, interrupt, hangup = watchers
     term.start(signals.ask, signal.SIGTERM)
     interrupt.start(signals.ask, signal.SIGINT)
-    hangup.start(gevent.spawn, on_hangup)
+    if on_hangup is None:
+        hangup.start(signals.ask, signal.SIGHUP)
+    else:
+        hangup.start(gevent.spawn, on_hangup)
     try:
         yield signals
     finally:

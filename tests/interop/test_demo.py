@@ -115,7 +115,7 @@ def test_php_where_it_is_installed(start: Callable[..., Gateway]) -> None:
     assert answer.body.startswith(b"PHP ")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_nothing_is_left(start: Callable[..., Gateway], temporary: Path, number: int) -> None:
     gateway = start()
     folder = folder_of(gateway)
