@@ -56,7 +56,7 @@ class Connection:
         self._core = Application()
         self._requests: dict[int, _Request] = {}
         self._is_shared = False
-        self._is_broken = False
+        self.is_broken = False
         self._unsent: deque[bytes | memoryview] = deque()
         self._sender: gevent.Greenlet[..., None] | None = None
         self._drained = Event()
@@ -86,7 +86,7 @@ class Connection:
         except StreamError as error:
             _log.debug("connection lost: %s", error)
         finally:
-            self._break()
+            self.break_off()
             try:
                 ending = [request.abort() for request in list(self._requests.values())]
                 gevent.joinall([greenlet for greenlet in ending if greenlet is not None])
@@ -146,13 +146,13 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """Sends whole records, and returns when the kernel has them. Raises `StreamClosed`."""
-        if self._is_broken:
+        if self.is_broken:
             raise StreamClosed("the web server has left")
         if self._sender is None:
             try:
                 sent = self._stream.send(data)
             except StreamClosed:
-                self._break()
+                self.break_off()
                 raise
             if sent == len(data):
                 return
@@ -162,7 +162,7 @@ class Connection:
         else:
             self._unsent.append(data)
         self._drained.wait()
-        if self._is_broken:
+        if self.is_broken:
             raise StreamClosed("the web server has left")
 
     def _send_rest(self) -> None:
@@ -172,7 +172,7 @@ class Connection:
                 self._stream.send_all(self._unsent.popleft())
         except StreamError as error:
             _log.debug("connection lost: %s", error)
-            self._break()
+            self.break_off()
         finally:
             self._unsent.clear()
             self._sender = None
@@ -215,7 +215,7 @@ class Connection:
             self.finish(request, b"", 1)
         else:
             del self._requests[request.id]
-            self._break()
+            self.break_off()
 
     def end_if_idle(self) -> None:
         """Ends the connection unless a request is open."""
@@ -234,8 +234,9 @@ class Connection:
             return
         gevent.spawn_later(_LINGER_SECONDS, self._stream.hang_up)
 
-    def _break(self) -> None:
-        self._is_broken = True
+    def break_off(self) -> None:
+        """Ends the connection where it stands."""
+        self.is_broken = True
         self._stream.hang_up()
 
 
@@ -277,8 +278,10 @@ class _Request:
                 self._connection.finish(self, b"", 1)
             else:
                 self._answer(pairs)
-        except StreamError as error:
-            _log.debug("request %d: %s", self.id, error)
+        except Exception as error:
+            # Nobody can be told over this connection, now or any more.
+            _log.debug("request %d: %s", self.id, error, exc_info=not isinstance(error, StreamError))
+            self._connection.break_off()
         except gevent.GreenletExit:
             with contextlib.suppress(StreamError):
                 self._connection.finish(self, b"", 1)
@@ -296,9 +299,9 @@ class _Request:
             environ["wsgi.errors"] = error_stream
             rest = answer.respond(self._service.roles[self._role], environ)
             app_status = 0
-        except StreamError:
-            raise
         except Exception:
+            if connection.is_broken:
+                raise
             error_stream.write(traceback.format_exc())
             if answer.is_begun:
                 connection.cut(self)

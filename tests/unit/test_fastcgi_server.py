@@ -19,6 +19,7 @@ import webob
 from gevent import socket
 from gevent.event import Event
 
+from gfastcgi.errors import StreamClosed
 from gfastcgi.fcgi import constants as c
 from gfastcgi.fcgi.connection import EndRequest, Stderr, Stdout, UnknownType, Values, WebServer
 from gfastcgi.fcgi.params import encode_pairs
@@ -364,6 +365,10 @@ def fail(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     raise RuntimeError("it broke")
 
 
+def lose_a_stream(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    raise StreamClosed("a connection of the application's own")
+
+
 def forget(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [b"no head"]
 
@@ -398,7 +403,9 @@ def fail_to_close(environ: dict[str, Any], start_response: Any) -> Any:
     return Result([])
 
 
-@pytest.mark.parametrize("app", [fail, forget, start_twice, inject, inject_name, inject_status, fail_to_close])
+@pytest.mark.parametrize(
+    "app", [fail, lose_a_stream, forget, start_twice, inject, inject_name, inject_status, fail_to_close]
+)
 def test_an_error_before_the_answer_is_a_500(rig: Rig, app: Any) -> None:
     client = rig.serve(app)
     for _ in range(2):
