@@ -51,7 +51,7 @@ def make_wiki(folder: Path, x_sendfile: int = 0) -> Path:
     conf, data = folder / "conf", folder / "data"
     conf.mkdir()
     for path in Path("/etc/dokuwiki").iterdir():
-        if path.is_file() and not path.is_symlink() and path.name not in ("local.php", "apache.conf"):
+        if not path.is_symlink() and path.is_file() and path.name not in ("local.php", "apache.conf"):
             shutil.copyfile(path, conf / path.name)
     for name in FOLDERS:
         (data / name).mkdir(parents=True)
