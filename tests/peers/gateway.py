@@ -165,5 +165,5 @@ class Gateway:
         left = self._left()
         kill_all(left)
         assert self.process.returncode == 0, f"exit code {self.process.returncode}\n{self.log}"
-        assert "Traceback" not in self.log, self.log
+        assert "Traceback (most recent call last)" not in self.log, self.log
         assert not left, f"processes were left: {left}"
