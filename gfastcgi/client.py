@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import gevent
 from gevent import get_hub
 
+from gfastcgi import balance
 from gfastcgi.backend.backend import Proc
 from gfastcgi.backend.pool import Lease, Pool
 from gfastcgi.cgi.response import Head, parse_head
@@ -60,15 +61,9 @@ class RequestBody(Protocol):
     def close(self) -> None: ...
 
 
-class RequestKey(Protocol):
+class RequestKey(balance.RequestKey, Protocol):
     """What balancing and retrying look at."""
 
-    @property
-    def authority(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def remote_addr(self) -> str: ...
     @property
     def method(self) -> str: ...
 
@@ -182,6 +177,7 @@ class Exchange:
             try:
                 self._open(lease)
                 self._send()
+                self._wait_for_answer()
                 return self._read_head()
             except (BackendError, StreamError) as error:
                 failure = self._name(error)
@@ -284,6 +280,11 @@ class Exchange:
         except StreamClosed:
             # The backend may answer without having read all of it; what it says is read by the other side.
             return
+
+    def _wait_for_answer(self) -> None:
+        """The answer cannot be there yet: asking the kernel before waiting would be in vain."""
+        assert self._connection is not None
+        self._connection.stream.wait_readable()
 
     def _read_head(self) -> Head:
         buffer = b""
@@ -437,12 +438,14 @@ class Exchange:
 
     def _give_back(self) -> None:
         """The connection to the pool when it can be used again, else closed; the lease in any case."""
+        # Bytes that were encoded but never left would be taken for the start of the next request.
+        is_sent = self._feeder is None or self._feeder.ready()
         if self._feeder is not None:
             self._feeder.kill()
             self._feeder = None
         connection, self._connection = self._connection, None
         lease, self._lease = self._lease, None
-        keep = connection if connection and self.is_complete and connection.core.is_idle else None
+        keep = connection if connection and is_sent and self.is_complete and connection.core.is_idle else None
         if connection is not None and keep is None:
             self._abort(connection)
         if lease is not None:

@@ -198,7 +198,9 @@ def _answer(request: Request, site: Site, exchange: Exchange, head: Head) -> web
     fields = head.fields
     if isinstance(body, list) and head.content_length is not None and request.method != "HEAD":
         body = _fit(body, head.content_length)
-    response = webob.Response(status=f"{head.status} {head.reason}", headerlist=fields, app_iter=body)
+    # None is WebOb's "200 OK", without parsing it.
+    status = None if head.status == 200 and head.reason == "OK" else f"{head.status} {head.reason}"
+    response = webob.Response(status=status, headerlist=fields, app_iter=body)
     for name, _ in fields:
         if _is_for_us(name):
             assert exchange.host is not None

@@ -24,7 +24,10 @@ _ids = count(1)
 class Peer:
     """Both ends of a client connection. Addresses are text without brackets; a unix socket has port 0."""
 
-    __slots__ = ("params", "remote_addr", "remote_port", "requests", "scheme", "server_addr", "server_port", "socket")
+    __slots__ = (
+        "field_params", "fields", "params", "remote_addr", "remote_port", "requests", "scheme", "server_addr",
+        "server_port", "socket",
+    )  # fmt: skip
 
     def __init__(
         self, remote: tuple[str, int], local: tuple[str, int], *, scheme: str = "http", socket: str = ""
@@ -36,6 +39,9 @@ class Peer:
         """The listener as `$SERVER["socket"]` names it."""
         self.requests = 0
         """How many requests the connection brought, the present one among them."""
+        self.fields: list[tuple[bytes, bytes]] | None = None
+        """The fields of its last request, and `field_params`, what they are as encoded meta-variables."""
+        self.field_params = b""
         self.params: bytes | None = None
         """The connection's own meta-variables, encoded once by whoever sends them first."""
 

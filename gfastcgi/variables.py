@@ -38,7 +38,11 @@ def responder_params(request: Request, route: Route, host: HostConfig, length: i
     connected = peer.params
     if connected is None:
         connected = peer.params = encode_pairs(_of_peer(peer))
-    return routed + connected + encode_pairs(_of_request(request, host, length))
+    # A client sends much the same fields with each request of a connection.
+    if request.fields != peer.fields:
+        peer.fields = request.fields
+        peer.field_params = encode_pairs(_of_fields(request))
+    return b"".join((routed, connected, peer.field_params, encode_pairs(_of_target(request, host, length))))
 
 
 def responder_variables(request: Request, route: Route, host: HostConfig, length: int) -> Pairs:
@@ -46,8 +50,8 @@ def responder_variables(request: Request, route: Route, host: HostConfig, length
 
     Names and presence as lighttpd's FastCGI sends them; RFC 3875 section 4.1.
     """
-    pairs = _of_route(request, route, host) + _of_peer(request.peer) + _of_request(request, host, length)
-    return _override(pairs, request.variables)
+    pairs = _of_route(request, route, host) + _of_peer(request.peer)
+    return _override(pairs + _of_fields(request) + _of_target(request, host, length), request.variables)
 
 
 def authorizer_variables(request: Request, root: str, host: HostConfig) -> Pairs:
@@ -57,7 +61,7 @@ def authorizer_variables(request: Request, root: str, host: HostConfig) -> Pairs
     """
     docroot = os.fsencode(host.docroot or root)
     pairs = _of_script(request, docroot.rstrip(b"/") + os.fsencode(request.path), docroot)
-    pairs += _of_peer(request.peer) + _of_request(request, host, None)
+    pairs += _of_peer(request.peer) + _of_fields(request) + _of_target(request, host, None)
     pairs = [pair for pair in pairs if pair[0] not in _NOT_FOR_AUTHORIZERS]
     pairs.append((b"FCGI_ROLE", b"AUTHORIZER"))
     return _override(pairs, request.variables)
@@ -100,7 +104,12 @@ def _of_peer(peer: Peer) -> Pairs:
     return pairs
 
 
-def _of_request(request: Request, host: HostConfig, length: int | None) -> Pairs:
+def _of_fields(request: Request) -> Pairs:
+    server_name = host_of(request.authority or request.peer.server_addr).encode()
+    return [(b"SERVER_NAME", server_name), *field_variables(request.fields).items()]
+
+
+def _of_target(request: Request, host: HostConfig, length: int | None) -> Pairs:
     uri = request.original_uri
     if host.strip_request_uri:
         prefix = os.fsencode(host.strip_request_uri.rstrip("/"))
@@ -111,8 +120,6 @@ def _of_request(request: Request, host: HostConfig, length: int | None) -> Pairs
         (b"REQUEST_URI", uri),
         (b"REQUEST_METHOD", request.method.encode()),
         (b"SERVER_PROTOCOL", b"HTTP/1.1" if request.version == "1.1" else b"HTTP/1.0"),
-        (b"SERVER_NAME", host_of(request.authority or request.peer.server_addr).encode()),
-        *field_variables(request.fields).items(),
     ]
     if length is not None:
         pairs.append((b"CONTENT_LENGTH", b"%d" % length))

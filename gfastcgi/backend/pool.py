@@ -73,9 +73,13 @@ class Pool:
 
     def enqueue(self, waiter: Waiter) -> None:
         """Puts `waiter` at the end of the queue; it is granted a lease, or failed, perhaps before this returns."""
-        self._waiters[waiter] = None
-        self._serve()
-        self._fail_stranded()
+        lease = self._lease_for(waiter.request, waiter.tried)
+        if lease is not None:
+            waiter.grant(lease)
+        elif self._is_served(waiter.tried):
+            self._waiters[waiter] = None
+        else:
+            waiter.fail(self._unavailable(waiter.tried))
 
     def leave(self, waiter: Waiter) -> None:
         """Takes `waiter` out of the queue, if it is still in it."""

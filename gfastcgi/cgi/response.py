@@ -46,6 +46,9 @@ _SPECIAL: Final = {
 # The names that backends send are few: each is checked and decoded once.
 _names: dict[bytes, tuple[str, int]] = {}
 _MOST_NAMES: Final = 512
+# So are some whole lines: every page of a site says what it is with the same words.
+_lines: dict[bytes, tuple[str, str, int]] = {}
+_REPEATED: Final = frozenset({b"content-type", b"x-powered-by", b"cache-control", b"pragma", b"vary", b"expires"})
 
 
 @dataclass(slots=True)
@@ -106,9 +109,7 @@ def _parse(lines: list[bytes], max_fields: int, body_start: int) -> Head:
         raise BadCGIResponse(f"the head of a CGI response has at most {max_fields} fields", cause="header_too_big")
     fields = []
     for line in lines:
-        raw_name, colon, raw_value = line.partition(b":")
-        name, special = _names.get(raw_name) or _check_name(raw_name, colon, line)
-        value = _decode(raw_value.removesuffix(b"\r").strip(b" \t"))
+        name, value, special = _lines.get(line) or _parse_line(line)
         if special:
             if special == _STATUS_FIELD:
                 if status is not None:
@@ -131,6 +132,15 @@ def _parse(lines: list[bytes], max_fields: int, body_start: int) -> Head:
         status = (200, "OK") if location is None else (302, "Found")
     length = None if content_length is None else int(content_length)
     return Head(status[0], status[1], fields, has_status, body_start, is_nph, location, length)
+
+
+def _parse_line(line: bytes) -> tuple[str, str, int]:
+    raw_name, colon, raw_value = line.partition(b":")
+    name, special = _names.get(raw_name) or _check_name(raw_name, colon, line)
+    found = name, _decode(raw_value.removesuffix(b"\r").strip(b" \t")), special
+    if len(line) < 128 and len(_lines) < _MOST_NAMES and raw_name.lower() in _REPEATED:
+        _lines[line] = found
+    return found
 
 
 def _check_name(raw_name: bytes, colon: bytes, line: bytes) -> tuple[str, int]:

@@ -98,6 +98,8 @@ class RequestParser:
     def _begin_head(self) -> None:
         self._url = b""
         self._fields: list[tuple[bytes, bytes]] = []
+        self._alone: dict[bytes, bytes] = {}
+        self._fields_size = 0
         self._size = 0
         self._trailers = 0
         self._line = b""
@@ -119,9 +121,9 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         """Takes `data`, not empty, as it came from the client."""
-        at = 0
+        at, end = 0, len(data)
         try:
-            while at < len(data) and self._error is None:
+            while at < end and self._error is None:
                 at = self._feed_some(data, at)
         except httptools.HttpParserError as error:
             self._error = self._error or self._name(error)
@@ -189,70 +191,68 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         size = len(name) + len(value)
-        limits = self._limits
-        if size > limits.field:
-            raise FieldsTooLarge(f"the field {name[:40]!r} is larger than {limits.field} bytes")
+        if size > self._limits.field:
+            raise FieldsTooLarge(f"the field {name[:40]!r} is larger than {self._limits.field} bytes")
+        name = name.lower()
         if not self._in_head:
             self._on_trailer(name, size)
-        elif len(self._fields) >= limits.count:
-            raise FieldsTooLarge(f"more than {limits.count} fields")
-        else:
-            self._fields.append((name.lower(), value.strip(b" \t")))
+            return
+        value = value.strip(b" \t")
+        self._fields_size += size
+        self._fields.append((name, value))
+        if name in _ALONE:
+            if name in self._alone:
+                raise BadRequest(f"two fields {name.decode()}")
+            self._alone[name] = value
+        if len(self._fields) > self._limits.count:
+            raise FieldsTooLarge(f"more than {self._limits.count} fields")
 
     def _on_trailer(self, name: bytes, size: int) -> None:
         self._trailers += 1
         self._size += size
-        if name.lower() in _NO_TRAILERS:
+        if name in _NO_TRAILERS:
             raise BadRequest(f"the field {name!r} has no place in trailers")
         if self._trailers > self._limits.trailer_count or self._size > self._limits.trailers:
             raise FieldsTooLarge("the trailers are too large")
 
     def on_headers_complete(self) -> None:
-        limits, url = self._limits, self._url
+        limits, url, parser = self._limits, self._url, self._parser
         if len(url) > limits.target:
             raise TargetTooLong(f"the request target is longer than {limits.target} bytes")
-        version = self._parser.get_http_version()
+        if self._fields_size > limits.fields:
+            raise FieldsTooLarge(f"the fields are larger than {limits.fields} bytes")
+        version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise VersionNotSupported(f"HTTP/{version} is not spoken here")
-        method = self._parser.get_method().decode("ascii")
-        if method in ("CONNECT", "TRACE"):
-            raise NotImplementedByUs(f"{method} is not served")
-        if b"  " in self._line and not self._line.lstrip(b"\r\n").startswith(method.encode() + b" " + url[:1]):
-            raise BadRequest("the request line needs one space behind the method")
-        target = parse_target(url, decode_2f=limits.decode_2f)
+        method = parser.get_method().decode("ascii")
+        self._check_method(method)
+        target = parse_target(url, decode_2f=True) if limits.decode_2f else parse_target(url)
+        head = RequestHead(method, target, version, self._fields)
+        head.keep_alive = parser.should_keep_alive()
+        alone = self._alone
+        _read_host(head, alone.get(b"host"))
+        if len(alone) > 1 or b"host" not in alone:
+            _read_framing(head, alone)
         if target.path == "*" and method != "OPTIONS":
             raise BadRequest("the target * belongs to OPTIONS alone")
-        head = RequestHead(method, target, version, self._fields)
-        head.keep_alive = self._parser.should_keep_alive()
-        self._read_fields(head)
         self._in_head = False
         self._size = 0
         self._is_chunked = head.content_length is None
-        if head.content_length != 0 and self._parser.should_upgrade():
+        if head.content_length != 0 and parser.should_upgrade():
             self._hand_back(head)
         self._events.append(head)
+
+    def _check_method(self, method: str) -> None:
+        if method in ("CONNECT", "TRACE"):
+            raise NotImplementedByUs(f"{method} is not served")
+        if b"  " in self._line and self._line.lstrip(b"\r\n")[len(method) + 1 : len(method) + 2] == b" ":
+            raise BadRequest("the request line needs one space behind the method")
 
     def _hand_back(self, head: RequestHead) -> None:
         """llhttp takes what follows the head of an upgrade for another protocol; the length still frames it."""
         if head.content_length is None:
             raise BadRequest("a chunked body with Upgrade")
         self._opaque = head.content_length
-
-    def _read_fields(self, head: RequestHead) -> None:
-        """What the fields say of the message itself; those that must stand alone are refused twice."""
-        seen: dict[bytes, bytes] = {}
-        total = 0
-        for name, value in head.fields:
-            total += len(name) + len(value)
-            if name in _ALONE:
-                if name in seen:
-                    raise BadRequest(f"two fields {name.decode()}")
-                seen[name] = value
-        if total > self._limits.fields:
-            raise FieldsTooLarge(f"the fields are larger than {self._limits.fields} bytes")
-        _read_host(head, seen.get(b"host"))
-        if len(seen) > 1 or (seen and b"host" not in seen):
-            _read_framing(head, seen)
 
     def on_body(self, piece: bytes) -> None:
         self._events.append(piece)

@@ -29,7 +29,9 @@ READ, WRITE = 1, 2
 class Stream:
     """A connected stream socket. `read_timeout` and `write_timeout` are seconds without progress; 0: none."""
 
-    __slots__ = ("_deadlines", "_readable", "_sock", "_writable", "is_closed", "read_timeout", "write_timeout")
+    __slots__ = (
+        "_deadlines", "_on_close", "_readable", "_sock", "_writable", "is_closed", "read_timeout", "write_timeout",
+    )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, *, read_timeout: float = 0, write_timeout: float = 0) -> None:
         sock.setblocking(False)
@@ -37,6 +39,7 @@ class Stream:
         self._deadlines = Deadlines.here()
         self._readable = get_hub().loop.io(sock.fileno(), READ)
         self._writable: Any = None
+        self._on_close: Callable[[], None] | None = None
         self.is_closed = False
         self.read_timeout = read_timeout
         self.write_timeout = write_timeout
@@ -109,19 +112,21 @@ class Stream:
 
     def watch_close(self, on_close: Callable[[], None]) -> None:
         """Calls `on_close` from the hub when the peer leaves, until `unwatch`; nobody may `recv` meanwhile."""
+        self._on_close = on_close
+        self._readable.start(self._look)
 
-        def readable() -> None:
-            self._readable.stop()
-            try:
-                if self._sock.recv(1, _constants.MSG_PEEK):
-                    return
-            except BlockingIOError:
+    def _look(self) -> None:
+        """Something can be read: more than the end of the stream is for later, but says that the peer is there."""
+        self._readable.stop()
+        try:
+            if self._sock.recv(1, _constants.MSG_PEEK):
                 return
-            except OSError:
-                pass
-            on_close()
-
-        self._readable.start(readable)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        if self._on_close is not None:
+            self._on_close()
 
     def unwatch(self) -> None:
         """Ends `watch_close`."""

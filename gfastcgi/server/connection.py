@@ -161,6 +161,8 @@ class ClientConnection:
         end = 0.0
         while True:
             try:
+                # The next request is not there yet when the last answer has just left.
+                stream.wait_readable()
                 data = stream.recv()
             except StreamTimeout:
                 if parser.is_idle:
