@@ -171,8 +171,13 @@ class Exchange:
 
     def _start(self) -> Head:
         tried: list[Proc] = []
+        failure: GfastcgiError | None = None
         while True:
-            lease = self._lease = self._acquire(tried)
+            try:
+                lease = self._lease = self._acquire(tried)
+            except NoBackendAvailable as error:
+                # What went wrong at the last one that was there says more than that no other is left.
+                raise failure or error from error
             self.host = lease.host.config
             try:
                 self._open(lease)
@@ -180,13 +185,13 @@ class Exchange:
                 self._wait_for_answer()
                 return self._read_head()
             except (BackendError, StreamError) as error:
-                failure = self._name(error)
                 is_stale = self._connection is not None and self._connection.is_reused
+                before, failure = failure, self._name(error)
                 self._report(lease, failure)
                 self._give_back()
-                if not self._may_retry(failure, tried, is_stale=is_stale):
+                if not self._may_retry(failure, tried, is_stale=is_stale, is_first=before is None):
                     raise failure from error
-                if not is_stale:
+                if not isinstance(failure, BackendClosed):
                     tried.append(lease.proc)
 
     def _acquire(self, tried: list[Proc]) -> Lease:
@@ -417,7 +422,11 @@ class Exchange:
         for connection in closed:
             connection.close()
 
-    def _may_retry(self, failure: GfastcgiError, tried: list[Proc], *, is_stale: bool) -> bool:
+    def _may_retry(self, failure: GfastcgiError, tried: list[Proc], *, is_stale: bool, is_first: bool) -> bool:
+        """Elsewhere after a refusal; once more, anywhere, when the backend hung up before it said a word.
+
+        A kept connection that was closed meanwhile counts as nothing: the next one, or a new one, is taken.
+        """
         if isinstance(failure, ConnectTimeout):
             return not tried
         if isinstance(failure, ConnectError):
@@ -425,7 +434,7 @@ class Exchange:
         if isinstance(failure, Overloaded):
             return not tried and self._is_replayable
         if isinstance(failure, BackendClosed):
-            return (self._is_repeatable or not self._was_seen) and (is_stale or not tried) and not self._pieces
+            return (is_stale or is_first) and not self._pieces and (self._is_repeatable or not self._was_seen)
         return False
 
     @property

@@ -21,6 +21,7 @@ from gfastcgi.errors import (
     StreamTimeout,
 )
 from gfastcgi.http.request import END, RequestHead, RequestParser
+from gfastcgi.net.sendfile import FileBody
 from gfastcgi.net.streams import Stream
 from gfastcgi.request import Peer, Request
 from gfastcgi.server.body import ClientBody
@@ -41,7 +42,7 @@ CLIENT_LEFT = 499
 class ClientConnection:
     """Serves one client from its first request to its last."""
 
-    __slots__ = ("_greenlet", "_parser", "_peer", "_server", "_waits_for_head", "_writer", "stream")
+    __slots__ = ("_greenlet", "_is_working", "_parser", "_peer", "_server", "_waits_for_head", "_writer", "stream")
 
     def __init__(self, server: HTTPServer, stream: Stream, peer: Peer) -> None:
         self._server = server
@@ -51,6 +52,7 @@ class ClientConnection:
         self._parser = RequestParser(server.limits)
         self._writer = ResponseWriter(stream, server.date, server.server_tag)
         self._waits_for_head = False
+        self._is_working = False
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self._peer!r} {self._peer.requests} requests>"
@@ -87,11 +89,7 @@ class ClientConnection:
         interim = self.stream.send_all if head.version == "1.1" else None
         request = Request(head, self._peer, body, monotonic(), interim)
         try:
-            response = self._ask(request, body)
-            keep = self._may_keep(head) and (body.is_read or not head.expects_continue)
-            keep, sent = self._writer.write(
-                response, method=head.method, version=head.version, keep=keep, server_tag=request.server_tag
-            )
+            response, keep, sent = self._answer(request, body)
         except StreamError:
             if request.log is not None:
                 request.log(request, CLIENT_LEFT, [], 0, monotonic() - request.started)
@@ -100,15 +98,28 @@ class ClientConnection:
             request.log(request, response.status_int, response.headerlist, sent, monotonic() - request.started)
         return self._finish(body, keep)
 
-    def _ask(self, request: Request, body: ClientBody) -> webob.Response:
-        """The handler's answer; a client that leaves meanwhile ends the work for it."""
-        if not body.is_read:
-            return self._server.handler(request)
-        self.stream.watch_close(self._on_close)
+    def _answer(self, request: Request, body: ClientBody) -> tuple[webob.Response, bool, int]:
+        """Asks the handler and writes what it says: the response, whether to go on, the bytes of content sent.
+
+        A client that leaves once its request is read ends the work for it. What needs no more work is sent all the
+        same, since a client may have ended just its own direction.
+        """
+        head = request.head
+        self._is_working = True
+        if body.is_read:
+            self.stream.watch_close(self._on_close)
         try:
-            return self._server.handler(request)
+            response = self._server.handler(request)
+            if isinstance(response.app_iter, (list, FileBody)):
+                self.stream.unwatch()
+            keep = self._may_keep(head) and (body.is_read or not head.expects_continue)
+            keep, sent = self._writer.write(
+                response, method=head.method, version=head.version, keep=keep, server_tag=request.server_tag
+            )
         finally:
+            self._is_working = False
             self.stream.unwatch()
+        return response, keep, sent
 
     def _on_close(self) -> None:
         self._greenlet.throw(ClientClosed("the client left"))
@@ -193,4 +204,6 @@ class ClientConnection:
             self._parser.feed(data)
             event = self._parser.next_event()
         assert isinstance(event, bytes)
+        if event == END and self._is_working:
+            self.stream.watch_close(self._on_close)
         return event
