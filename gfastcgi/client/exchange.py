@@ -7,18 +7,16 @@ have seen it, or when seeing it twice does no harm. `close` gives the lease back
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
-from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 import gevent
-from gevent import get_hub
 
 from gfastcgi import balance
 from gfastcgi.backend.backend import Proc
 from gfastcgi.backend.pool import Lease, Pool
 from gfastcgi.cgi.response import Head, parse_head
+from gfastcgi.client.leasing import obtain
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import (
     BackendClosed,
@@ -40,7 +38,6 @@ from gfastcgi.errors import (
 )
 from gfastcgi.fcgi import constants
 from gfastcgi.fcgi.connection import EndRequest, Stderr, Stdout, WebServer
-from gfastcgi.net.deadlines import Deadlines
 from gfastcgi.net.streams import Stream, connect
 
 __all__ = ["Connection", "Exchange"]
@@ -49,7 +46,6 @@ __all__ = ["Connection", "Exchange"]
 REQUEST_ID = 1
 _MOST_CONNECTS = 5
 _STDERR_LOGGED = 65536
-_FOREVER = 1e9
 
 
 class RequestBody(Protocol):
@@ -84,42 +80,6 @@ class Connection:
     def close(self) -> None:
         """Closes the stream."""
         self.stream.close()
-
-
-class _Turn:
-    """A place in the pool's queue; to the hub it looks like a watcher that fires when the lease is granted."""
-
-    def __init__(self, request: RequestKey, tried: list[Proc]) -> None:
-        self.request = request
-        self.tried = tried
-        self.lease: Lease | None = None
-        self.error: GfastcgiError | None = None
-        self._callback: Callable[..., Any] | None = None
-        self._args: tuple[Any, ...] = ()
-
-    def start(self, callback: Callable[..., Any], *args: Any) -> None:
-        self._callback, self._args = callback, args
-        if self.lease is not None or self.error is not None:
-            self._wake()
-
-    def stop(self) -> None:
-        self._callback = None
-
-    def grant(self, lease: Lease) -> None:
-        self.lease = lease
-        self._wake()
-
-    def fail(self, error: GfastcgiError) -> None:
-        self.error = error
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._callback is not None:
-            get_hub().loop.run_callback(self._fire)
-
-    def _fire(self) -> None:
-        if self._callback is not None:
-            self._callback(*self._args)
 
 
 class Exchange:
@@ -174,7 +134,7 @@ class Exchange:
         failure: GfastcgiError | None = None
         while True:
             try:
-                lease = self._lease = self._acquire(tried)
+                lease = self._lease = obtain(self._pool, self._request, tried)
             except NoBackendAvailable as error:
                 # What went wrong at the last one that was there says more than that no other is left.
                 raise failure or error from error
@@ -193,41 +153,6 @@ class Exchange:
                     raise failure from error
                 if not isinstance(failure, BackendClosed):
                     tried.append(lease.proc)
-
-    def _acquire(self, tried: list[Proc]) -> Lease:
-        try:
-            lease = self._pool.acquire(self._request, tried)
-        except NoBackendAvailable:
-            if tried or self._pool.wake is None or not self._pool.wake():
-                raise
-            lease = self._pool.acquire(self._request, tried)
-        return lease or self._queue(tried)
-
-    def _queue(self, tried: list[Proc]) -> Lease:
-        """Waits for its turn, first come first served. Raises `Overloaded` after `"queue-timeout"`."""
-        turn = _Turn(self._request, tried)
-        self._pool.enqueue(turn)
-        try:
-            self._await(turn)
-        except BaseException:
-            self._lease = turn.lease
-            self._pool.leave(turn)
-            raise
-        if turn.lease is None:
-            raise turn.error or NoBackendAvailable("no backend is available")
-        return turn.lease
-
-    def _await(self, turn: _Turn) -> None:
-        seconds = self._pool.hosts[0].config.queue_timeout or _FOREVER
-        end = monotonic() + seconds
-        while turn.lease is None and turn.error is None:
-            now = monotonic()
-            if now >= end:
-                raise Overloaded(f"no free connection within {seconds} s", cause="queue_timeout")
-            # A proc that has rested serves those who wait, though no new request asks for it.
-            rested = self._pool.tick() or end
-            with contextlib.suppress(StreamTimeout):
-                Deadlines.here().wait(turn, max(min(end, rested) - now, 0.001))
 
     def _open(self, lease: Lease) -> None:
         """A kept connection, or a new one. One that may not be sent twice is looked at before it is used."""
