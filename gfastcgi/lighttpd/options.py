@@ -60,7 +60,7 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("mode", kinds.choice("responder", "authorizer"), "the FastCGI role"),
         _host("docroot", kinds.path, "document root at the backend; of an authorizer: of what it authorizes"),
         _host("check-local", kinds.boolean, "ask only for files that exist beneath the document root; else 404"),
-        _host("min-procs", kinds.integer(0, 1024), "processes that run; 0: one, from the first request on; absent: `max-procs`"),
+        _host("min-procs", kinds.integer(0, 1024), "processes that run, 0: one when asked for; absent: as `max-procs`"),
         _host("max-procs", kinds.integer(1, 1024), "processes that run where `min-procs` is absent"),
         _host("max-load-per-proc", _count, "accepted; the number of processes does not follow the load"),
         _host("listen-backlog", kinds.integer(1, 65535), "backlog of a spawned process's socket"),
