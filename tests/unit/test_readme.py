@@ -1,4 +1,4 @@
-"""The README's examples work: Python runs, configurations are understood, the commands exist."""
+"""What the documentation shows works: Python runs, configurations are understood, commands and links lead somewhere."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gfastcgi import lighttpd
+from gfastcgi import assemble, lighttpd
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+PAGES = {path.relative_to(ROOT): path.read_text() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
+README = PAGES[Path("README.md")]
 
 # Appended to the examples: asks through the gateway what the library's server answers, then ends both.
 ASK = """
@@ -32,20 +33,28 @@ server.stop(1)
 """
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert found, f"no {language} example"
     return found
 
 
-@pytest.mark.parametrize("text", blocks("lighttpd"))
+@pytest.mark.parametrize(
+    "text",
+    [
+        *blocks("lighttpd", README),
+        *blocks("lighttpd", PAGES[Path("docs/authorizers.md")]),
+        (ROOT / "contrib/lighttpd.conf").read_text(),
+    ],
+)
 def test_configurations_are_understood_without_a_warning(text: str) -> None:
-    _, warnings = lighttpd.loads(text, "site.conf")
+    config, warnings = lighttpd.loads(text, "site.conf")
     assert warnings == []
+    assemble.build(config)
 
 
 def test_python_examples_serve_a_request(tmp_path: Path) -> None:
-    program = "\n".join([*blocks("python"), ASK])
+    program = "\n".join([*blocks("python", README), ASK])
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
     )
@@ -56,3 +65,9 @@ def test_python_examples_serve_a_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", re.findall(r"^    sh (\S+)", README, re.MULTILINE))
 def test_the_scripts_are_there(script: str) -> None:
     assert (ROOT / script).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?://)([^)#]+)", PAGES[page]):
+        assert (ROOT / page.parent / link).exists(), link
