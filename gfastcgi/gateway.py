@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import webob
 
@@ -17,7 +17,14 @@ from gfastcgi.auth import chain
 from gfastcgi.cgi.response import Head
 from gfastcgi.client import Exchange, RequestBody
 from gfastcgi.config import HostConfig
-from gfastcgi.errors import BackendError, LengthRequired, ProtocolError, StreamClosed, StreamError
+from gfastcgi.errors import (
+    BackendError,
+    LengthRequired,
+    NoBackendAvailable,
+    ProtocolError,
+    StreamClosed,
+    StreamError,
+)
 from gfastcgi.files import apply_x_sendfile, serve_file
 from gfastcgi.http.response import encode_interim
 from gfastcgi.http.target import parse_target
@@ -58,6 +65,10 @@ class Gateway:
                     return answer
                 target = answer
             return self._fail(request, 500, "too_many_redirects", f"more than {_MOST_LOCAL_REDIRECTS} local redirects")
+        except NoBackendAvailable as error:
+            # Every request fails alike until a backend is back: without a word of its own the log folds them.
+            log.error("%s (%s)", error, error.cause)
+            return _failure(request, error.status_hint, error.cause)
         except (ProtocolError, BackendError) as error:
             return self._fail(request, error.status_hint, error.cause, str(error))
         except StreamError:
@@ -77,7 +88,7 @@ class Gateway:
         if site.rewriter is not None and redirected_to is None and self._rewrite(request, site, captures):
             site, captures = self._sites.find(request)
         request.log, request.server_tag = site.access_log, site.server_tag
-        request.balance = site.settings.balance
+        request.server_name, request.balance = site.settings.server_name, site.settings.balance
         request.body.limit = site.settings.max_request_size
         if request.path == "*":
             return webob.Response(status="200 OK", headerlist=[("Allow", _METHODS)], app_iter=[b""])
@@ -157,8 +168,12 @@ class Gateway:
         level = logging.INFO if status < 500 else logging.ERROR
         uri = request.uri.decode("latin-1")
         log.log(level, "request %s: %s %s: %s (%s)", request.id, request.method, uri, message, cause)
-        headers = (("Retry-After", "1"),) if status == 503 else ()
-        return error_page(status, cause=cause, request_id=request.id, headers=headers)
+        return _failure(request, status, cause)
+
+
+def _failure(request: Request, status: int, cause: str) -> webob.Response:
+    headers = (("Retry-After", "1"),) if status == 503 else ()
+    return error_page(status, cause=cause, request_id=request.id, headers=headers)
 
 
 def _origin(request: Request) -> Origin:
@@ -174,7 +189,7 @@ def _take_body(request: Request, site: Site) -> RequestBody:
     if request.body.length == 0:
         return EMPTY
     if not site.settings.stream_request_body:
-        return spool(request.body, site.upload_dir)
+        return spool(iter(request.body.read, b""), site.upload_dir)
     if request.body.length is None:
         raise LengthRequired("a chunked body cannot be streamed to a backend, which needs its length first")
     return request.body
@@ -188,16 +203,20 @@ def _relay(request: Request, head: Head) -> None:
 def _answer(request: Request, site: Site, exchange: Exchange, head: Head) -> webob.Response:
     """The responder's answer as a response; what it says to the gateway alone ends here."""
     pieces = exchange.take_whole()
-    body: list[bytes] | Iterator[bytes]
+    fields = head.fields
+    body: Iterable[bytes]
     if pieces is None:
-        body = _stream(request, exchange)
+        body = _Stream(request, exchange)
         if not site.settings.stream_response_body:
-            body = list(body)
+            body = spooled = spool(iter(exchange), site.upload_dir)
+            _log_app_status(request, exchange)
+            if head.content_length is None and request.method != "HEAD":
+                fields.append(("Content-Length", str(spooled.length)))
     else:
         body = pieces
-    fields = head.fields
-    if isinstance(body, list) and head.content_length is not None and request.method != "HEAD":
-        body = _fit(body, head.content_length)
+        _log_app_status(request, exchange)
+        if head.content_length is not None and request.method != "HEAD":
+            body = _fit(pieces, head.content_length)
     # None is WebOb's "200 OK", without parsing it.
     status = None if head.status == 200 and head.reason == "OK" else f"{head.status} {head.reason}"
     response = webob.Response(status=status, headerlist=fields, app_iter=body)
@@ -221,13 +240,33 @@ def _fit(pieces: list[bytes], length: int) -> list[bytes] | Iterator[bytes]:
     return [body[:length]] if len(body) >= length else iter(pieces)
 
 
-def _stream(request: Request, exchange: Exchange) -> Iterator[bytes]:
+class _Stream:
     """The body as it comes. When it breaks off the client's connection does, too: it must not look whole."""
-    try:
-        yield from exchange
-    except (BackendError, ProtocolError) as error:
-        log.error("request %s: the answer broke off: %s (%s)", request.id, error, error.cause)
-        raise StreamClosed(str(error)) from error
+
+    def __init__(self, request: Request, exchange: Exchange) -> None:
+        self._request = request
+        self._exchange = exchange
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self._exchange!r}>"
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._exchange
+        except (BackendError, ProtocolError) as error:
+            log.error("request %s: the answer broke off: %s (%s)", self._request.id, error, error.cause)
+            raise StreamClosed(str(error)) from error
+        _log_app_status(self._request, self._exchange)
+
+    def close(self) -> None:
+        """Gives the backend back, also when nobody wants the body."""
+        self._exchange.close()
+
+
+def _log_app_status(request: Request, exchange: Exchange) -> None:
+    """A responder's app_status is what its exit status would be (FastCGI 1.0 section 5.5): the answer stands."""
+    if exchange.app_status:
+        log.warning("request %s: the responder's status was %d (app_status)", request.id, exchange.app_status)
 
 
 def log_stderr(request: Request, data: bytes, filename: str = "") -> None:

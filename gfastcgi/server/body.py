@@ -7,11 +7,10 @@ into memory, or from `MEMORY` bytes on into an unnamed file, and gives a body th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from gfastcgi.errors import ContentTooLarge
-from gfastcgi.request import Body
 
 __all__ = ["EMPTY", "MEMORY", "ClientBody", "SpooledBody", "spool"]
 
@@ -83,6 +82,9 @@ class SpooledBody:
         self._is_given = True
         return self.data
 
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.read, b"")
+
     def rewind(self) -> None:
         """Starts again."""
         self._is_given = False
@@ -99,26 +101,29 @@ EMPTY = SpooledBody(b"")
 """No body at all; shared, since there is nothing to read."""
 
 
-def spool(body: Body, folder: str | None = None) -> SpooledBody:
-    """All of `body`; the file, when one is needed, is made in `folder` (server.upload-dirs) without a name.
+def spool(pieces: Iterator[bytes], folder: str | None = None) -> SpooledBody:
+    """All of `pieces`; the file, when one is needed, is made in `folder` (server.upload-dirs) without a name.
 
-    Raises what reading raises, and OSError when the folder is full or cannot be written.
+    Raises what the pieces raise, and OSError when the folder is full or cannot be written.
     """
-    pieces: list[bytes] = []
+    kept: list[bytes] = []
     size = 0
-    while size <= MEMORY:
-        piece = body.read()
-        if not piece:
-            return SpooledBody(b"".join(pieces))
-        pieces.append(piece)
+    for piece in pieces:
+        kept.append(piece)
         size += len(piece)
+        if size > MEMORY:
+            return _spool_to_file(kept, size, pieces, folder)
+    return SpooledBody(b"".join(kept))
+
+
+def _spool_to_file(kept: list[bytes], size: int, pieces: Iterator[bytes], folder: str | None) -> SpooledBody:
     file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - it outlives this call
     try:
-        while pieces:
-            _write(file, pieces.pop(0))
-            if not pieces and (piece := body.read()):
-                pieces.append(piece)
-                size += len(piece)
+        for piece in kept:
+            _write(file, piece)
+        for piece in pieces:
+            _write(file, piece)
+            size += len(piece)
         file.seek(0)
     except BaseException:
         file.close()
