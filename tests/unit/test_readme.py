@@ -71,3 +71,10 @@ def test_the_scripts_are_there(script: str) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?://)([^)#]+)", PAGES[page]):
         assert (ROOT / page.parent / link).exists(), link
+
+
+def test_the_architecture_names_every_module() -> None:
+    package = ROOT / "gfastcgi"
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if not path.name.startswith("_")}
+    rooms = re.findall(r"^([a-z_/]+\.py) +\S", PAGES[Path("docs/architecture.md")], re.MULTILINE)
+    assert sorted(rooms) == sorted(modules)
