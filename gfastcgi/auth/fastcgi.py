@@ -27,11 +27,8 @@ __all__ = ["FastCGIAuthorizer"]
 
 _LARGEST_DENIAL = 1 << 20
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-# An authorizer decides; it does not choose files, and hop-by-hop fields are not its own.
-_NOT_PASSED_ON = frozenset({
-    "x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-accel-redirect", "content-length", "transfer-encoding",
-    "connection", "keep-alive", "upgrade", "trailer",
-})  # fmt: skip
+# An authorizer decides; it does not choose files.
+_NOT_PASSED_ON = frozenset({"x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-accel-redirect", "content-length"})
 
 
 class FastCGIAuthorizer:

@@ -279,8 +279,11 @@ def _read_host(head: RequestHead, host: bytes | None) -> None:
         head.authority = check_authority(host)
     if head.target.authority is not None:
         head.authority = check_authority(head.target.authority)
+    authority = head.authority.encode()
+    if authority and authority != host:
+        # One spelling for all who compare it: backends, conditions, authorizers (RFC 9110 section 4.2.3).
         head.fields = [field for field in head.fields if field[0] != b"host"]
-        head.fields.append((b"host", head.target.authority))
+        head.fields.append((b"host", authority))
 
 
 def _read_framing(head: RequestHead, seen: dict[bytes, bytes]) -> None:

@@ -5,7 +5,7 @@ Contract: `encode_head` writes what it is given plus what framing needs; nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from gfastcgi.errors import LocalProtocolError
 
@@ -14,9 +14,11 @@ __all__ = ["LAST_CHUNK", "encode_chunk", "encode_head", "encode_interim", "has_n
 LAST_CHUNK = b"0\r\n\r\n"
 
 # Set by framing alone, whatever a handler said (RFC 9110 section 7.6.1).
-_OURS = frozenset({"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
-_DROP, _KEEP, _LENGTH, _DATE, _SERVER = range(5)
-_SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER} | dict.fromkeys(_OURS, _DROP)
+_OURS = frozenset({"keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
+_DROP, _KEEP, _LENGTH, _DATE, _SERVER, _CONNECTION = range(6)
+_SPECIAL: dict[str, int] = dict.fromkeys(_OURS, _DROP) | {
+    "connection": _CONNECTION, "content-length": _LENGTH, "date": _DATE, "server": _SERVER,
+}  # fmt: skip
 # Field names come in few spellings; what to do with each is looked up once.
 _kinds: dict[str, int] = {}
 _MOST_KINDS = 1024
@@ -29,7 +31,7 @@ def has_no_content(status: int) -> bool:
 
 def encode_head(
     status: str,
-    fields: Iterable[tuple[str, str]],
+    fields: Sequence[tuple[str, str]],
     *,
     length: int | None,
     is_chunked: bool,
@@ -40,7 +42,8 @@ def encode_head(
     """The head of a final response, with its empty line.
 
     `status` is "200 OK"; `length` is sent as Content-Length and replaces any other, None sends none;
-    `connection` is the value of Connection, b"" for none. Date and Server are added where missing.
+    `connection` is the value of Connection, b"" for none. Date and Server are added where missing. What a Connection
+    field among `fields` names goes no further, like that field itself (RFC 9110 section 7.6.1).
     Raises `LocalProtocolError` for a field that would split the head.
     """
     lines = [f"HTTP/1.1 {status}\r\n"]
@@ -52,6 +55,11 @@ def encode_head(
         if kind != _KEEP:
             if kind in (_DROP, _LENGTH):
                 continue
+            if kind == _CONNECTION:
+                return encode_head(
+                    status, _end_to_end(fields), length=length, is_chunked=is_chunked, connection=connection,
+                    date=date, server=server,
+                )  # fmt: skip
             has_date = has_date or kind == _DATE
             has_server = has_server or kind == _SERVER
         lines.append(f"{name}: {value}\r\n")
@@ -77,10 +85,17 @@ def _kind(name: str) -> int:
     return kind
 
 
-def encode_interim(status: int, reason: str, fields: Iterable[tuple[str, str]]) -> bytes:
+def _end_to_end(fields: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """`fields` without Connection and what it names."""
+    options = ",".join(value for name, value in fields if name.lower() == "connection").lower().split(",")
+    hop_by_hop = {"connection", *(option.strip(" \t") for option in options)}
+    return [field for field in fields if field[0].lower() not in hop_by_hop]
+
+
+def encode_interim(status: int, reason: str, fields: Sequence[tuple[str, str]]) -> bytes:
     """The head of a 1xx response (RFC 9110 section 15.2)."""
     lines = [f"HTTP/1.1 {status} {reason}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in fields if name.lower() not in _SPECIAL]
+    lines += [f"{name}: {value}\r\n" for name, value in _end_to_end(fields) if name.lower() not in _SPECIAL]
     text = "".join(lines)
     if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
         raise LocalProtocolError("an interim response field holds a line end or NUL")
