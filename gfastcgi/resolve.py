@@ -58,7 +58,7 @@ class Resolver:
         script = path
         while kind == "not a directory":
             # A file stands where a folder would be: what follows it is PATH_INFO (RFC 3875 section 4.1.5).
-            script = script[: script.rstrip("/").rfind("/")]
+            script = script[: script.rfind("/")]
             kind = self._kind(script) if script else "missing"
         if kind != "file":
             script = path

@@ -158,8 +158,8 @@ def differences(theirs: tuple[int, Seen | None], ours: tuple[int, Seen | None]) 
     if not left["SERVER_NAME"]:  # RFC 3875 section 4.1.14 wants one
         left = {**left, "SERVER_NAME": left["SERVER_ADDR"]}
     left = {name: value for name, value in left.items() if name not in HOP_BY_HOP}
-    if not left["SCRIPT_NAME"].endswith(b"/"):  # a file's name does not end with a slash
-        left["SCRIPT_FILENAME"] = left["SCRIPT_FILENAME"].rstrip(b"/")
+    if not left["SCRIPT_NAME"].endswith(b"/") and left["SCRIPT_FILENAME"] == right["SCRIPT_FILENAME"] + b"/":
+        left["SCRIPT_FILENAME"] = right["SCRIPT_FILENAME"]  # a file's name does not end with a slash
     found = [] if theirs[0] == ours[0] else [f"status: lighttpd {theirs[0]}, gfastcgi {ours[0]}"]
     found += [
         f"{name}: lighttpd {left.get(name)!r}, gfastcgi {right.get(name)!r}"
