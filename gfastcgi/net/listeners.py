@@ -1,6 +1,7 @@
 """Listening sockets: TCP on IPv4 and IPv6, and unix sockets with their mode; a stale socket file is replaced.
 
 Contract: `listen` gives a gevent socket bound and listening, and `address_of` where it really is (port 0 chooses one).
+A socket's file is removed by who closes it: `SocketFile` is taken when it listens, and knows it from its successors.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from gevent import socket
 from gfastcgi.config import Address
 from gfastcgi.errors import GfastcgiError
 
-__all__ = ["ListenError", "address_of", "listen"]
+__all__ = ["ListenError", "SocketFile", "address_of", "listen", "remove_stale"]
 
 
 class ListenError(GfastcgiError):
@@ -70,6 +71,32 @@ def remove_stale(path: str) -> None:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
+
+
+class SocketFile:
+    """The file that stands for a unix listener at this moment; for a TCP address there is none."""
+
+    def __init__(self, address: Address) -> None:
+        self.path = address.path
+        self._identity = _identity(address.path)
+
+    def __repr__(self) -> str:
+        return f"<SocketFile {self.path}>"
+
+    def remove(self) -> None:
+        """Removes it; a file that somebody else has put in its place stays."""
+        if self._identity and self._identity == _identity(self.path):
+            os.unlink(self.path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    if not path:
+        return None
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def address_of(sock: socket.socket) -> Address:

@@ -20,7 +20,7 @@ from gevent.server import StreamServer
 from gfastcgi.config import Address
 from gfastcgi.errors import RemoteProtocolError
 from gfastcgi.http.request import Limits
-from gfastcgi.net.listeners import address_of
+from gfastcgi.net.listeners import SocketFile, address_of
 from gfastcgi.net.streams import Stream
 from gfastcgi.request import Peer, Request
 from gfastcgi.server.connection import ClientConnection
@@ -76,10 +76,12 @@ class HTTPServer:
     drained: Event = field(init=False, default_factory=Event)
     address: Address = field(init=False)
     connections: set[ClientConnection] = field(init=False, default_factory=set)
+    _file: SocketFile = field(init=False)
     _server: StreamServer = field(init=False)
 
     def __post_init__(self) -> None:
         self.address = address_of(self.listener)
+        self._file = SocketFile(self.address)
         self._server = StreamServer(self.listener, self._serve, spawn=self.max_connections)
 
     def __repr__(self) -> str:
@@ -94,6 +96,7 @@ class HTTPServer:
         """Accepts no more; a request under way goes on, an idle connection ends."""
         self.is_draining = True
         self._server.close()
+        self._file.remove()
         for connection in list(self.connections):
             connection.end_if_idle()
         self._note_end()

@@ -21,7 +21,7 @@ from gfastcgi.backend.pool import Pool
 from gfastcgi.backend.states import State
 from gfastcgi.config import Address
 from gfastcgi.errors import SpawnError
-from gfastcgi.net.listeners import ListenError, listen
+from gfastcgi.net.listeners import ListenError, SocketFile, listen
 from gfastcgi.supervise.command import make_command
 from gfastcgi.supervise.process import Process
 from gfastcgi.supervise.restarts import Restarts
@@ -38,7 +38,7 @@ class _Child:
     def __init__(self, proc: Proc, listener: socket.socket) -> None:
         self.proc = proc
         self.listener = listener
-        self.file = _identity(proc.address.path)
+        self.file = SocketFile(proc.address)
         self.process: Process | None = None
         self.started = 0.0
 
@@ -115,8 +115,7 @@ class Supervisor:
         self._end_processes([child.process for child in children if child.process is not None], timeout)
         for child in children:
             child.listener.close()
-            if child.file and child.file == _identity(child.proc.address.path):
-                os.unlink(child.proc.address.path)
+            child.file.remove()
 
     # Starting
 
@@ -211,14 +210,3 @@ def _is_served(address: Address) -> bool:
         except OSError:
             return False
         return True
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    # Which file stands at `path`: one that somebody else put there since is not ours to remove.
-    if not path:
-        return None
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
