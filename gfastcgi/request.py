@@ -26,7 +26,7 @@ class Peer:
 
     __slots__ = (
         "field_params", "fields", "params", "remote_addr", "remote_port", "requests", "scheme", "server_addr",
-        "server_port", "socket",
+        "server_name", "server_port", "socket",
     )  # fmt: skip
 
     def __init__(
@@ -40,7 +40,8 @@ class Peer:
         self.requests = 0
         """How many requests the connection brought, the present one among them."""
         self.fields: list[tuple[bytes, bytes]] | None = None
-        """The fields of its last request, and `field_params`, what they are as encoded meta-variables."""
+        """The fields of its last request, and `field_params`: what they and `server_name` are as meta-variables."""
+        self.server_name = ""
         self.field_params = b""
         self.params: bytes | None = None
         """The connection's own meta-variables, encoded once by whoever sends them first."""
@@ -69,7 +70,7 @@ class Request:
 
     __slots__ = (
         "_id", "authority", "balance", "body", "fields", "head", "interim", "log", "method", "original_uri", "path",
-        "peer", "query", "server_tag", "started", "uri", "user", "variables",
+        "peer", "query", "server_name", "server_tag", "started", "uri", "user", "variables",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +97,8 @@ class Request:
         """Who an authorizer says it is, for the access log."""
         self.variables: dict[bytes, bytes] = {}
         """Meta-variables set by authorizers and hooks; they win over everything that the client sent."""
+        self.server_name = ""
+        """What the site calls itself; "": as the client calls it."""
         self.server_tag = ""
         self.balance = ""
         """What `fastcgi.balance` is for this request."""
@@ -157,7 +160,7 @@ class Request:
             "PATH_INFO": self.path.encode("utf-8", "surrogateescape").decode("latin-1"),
             "QUERY_STRING": self.query,
             "SERVER_PROTOCOL": f"HTTP/{self.version}",
-            "SERVER_NAME": host or peer.server_addr,
+            "SERVER_NAME": self.server_name or host or peer.server_addr,
             "SERVER_PORT": port or str(peer.server_port),
             "REMOTE_ADDR": peer.remote_addr,
             "REMOTE_PORT": str(peer.remote_port),

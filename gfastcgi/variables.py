@@ -39,8 +39,8 @@ def responder_params(request: Request, route: Route, host: HostConfig, length: i
     if connected is None:
         connected = peer.params = encode_pairs(_of_peer(peer))
     # A client sends much the same fields with each request of a connection.
-    if request.fields != peer.fields:
-        peer.fields = request.fields
+    if request.fields != peer.fields or request.server_name != peer.server_name:
+        peer.fields, peer.server_name = request.fields, request.server_name
         peer.field_params = encode_pairs(_of_fields(request))
     return b"".join((routed, connected, peer.field_params, encode_pairs(_of_target(request, host, length))))
 
@@ -105,8 +105,8 @@ def _of_peer(peer: Peer) -> Pairs:
 
 
 def _of_fields(request: Request) -> Pairs:
-    server_name = host_of(request.authority or request.peer.server_addr).encode()
-    return [(b"SERVER_NAME", server_name), *field_variables(request.fields).items()]
+    server_name = request.server_name or host_of(request.authority or request.peer.server_addr)
+    return [(b"SERVER_NAME", server_name.encode()), *field_variables(request.fields).items()]
 
 
 def _of_target(request: Request, host: HostConfig, length: int | None) -> Pairs:
