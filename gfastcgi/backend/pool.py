@@ -62,7 +62,7 @@ class Pool:
     def acquire(self, request: RequestKey, tried: Collection[Proc] = ()) -> Lease | None:
         """A lease on the proc that the balance and the loads choose, none of `tried`; None: all are busy, `enqueue`.
 
-        Raises `NoBackendAvailable` if none is running; its message names what is down and when it is tried again.
+        Raises `NoBackendAvailable` if none is running; its message names what is down, alike until that changes.
         """
         if self._resting:
             self.tick()
@@ -261,9 +261,8 @@ class Pool:
         return idle
 
     def _unavailable(self, tried: Collection[Proc]) -> NoBackendAvailable:
-        now = self._clock()
         procs = [proc for host in self.hosts for proc in host.procs]
-        reasons = ", ".join(_describe(proc, now, is_tried=proc in tried) for proc in procs)
+        reasons = ", ".join(_describe(proc, is_tried=proc in tried) for proc in procs)
         is_overloaded = any(proc.state is State.OVERLOADED for proc in procs)
         cause = "overloaded" if is_overloaded else "no_backend"
         return NoBackendAvailable(f"no backend is available: {reasons}", cause=cause)
@@ -285,9 +284,7 @@ def _take_idle(proc: Proc) -> list[Any]:
     return idle
 
 
-def _describe(proc: Proc, now: float, *, is_tried: bool) -> str:
+def _describe(proc: Proc, *, is_tried: bool) -> str:
     if proc.state not in _DOWN:
         return f"{proc.name} {'was tried' if is_tried else 'is not started'}"
-    until = proc.disabled_until
-    when = f", again in {max(until - now, 0.0):.1f} s" if until != float("inf") else ""
-    return f"{proc.name} {_DOWN[proc.state]} ({proc.cause}{when})"
+    return f"{proc.name} {_DOWN[proc.state]} ({proc.cause})"

@@ -188,7 +188,7 @@ def test_a_failed_proc_comes_back_after_disable_time_also_when_it_is_the_last(di
     lease = pool.acquire(REQUEST)
     pool.failed(lease, "connect_refused")
     pool.release(lease)
-    expected = rf"127\.0\.0\.1:9000 is disabled \(connect_refused, again in {disable_time}\.0 s\)"
+    expected = r"127\.0\.0\.1:9000 is disabled \(connect_refused\)"
     with pytest.raises(NoBackendAvailable, match=expected) as caught:
         pool.acquire(REQUEST)
     assert (caught.value.status_hint, caught.value.cause) == (503, "no_backend")
@@ -234,7 +234,7 @@ def test_a_late_failure_does_not_wake_or_disable_a_dead_process():
     assert list(pool.failed(late)) == []
     pool.release(late)
     clock.now += 2
-    with pytest.raises(NoBackendAvailable, match=r"/run/app-0 died \(exit status 1, again in 2.0 s\)"):
+    with pytest.raises(NoBackendAvailable, match=r"/run/app-0 died \(exit status 1\)"):
         pool.acquire(REQUEST)
     pool.started(lease.proc, pid=7, is_local=True, capacity=2)
     assert (pool.acquire(REQUEST).proc.pid, lease.proc.died, lease.proc.cause) == (7, 1, "")

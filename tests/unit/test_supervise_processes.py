@@ -347,7 +347,7 @@ def test_a_process_that_dies_is_started_again_on_the_same_socket(supervise, scri
     ask(proc.address)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: proc.state is State.DIED, "its end to be seen")
-    with pytest.raises(NoBackendAvailable, match=r"s-0 died \(signal 9 \(SIGKILL\), again in 0\.\d s\)"):
+    with pytest.raises(NoBackendAvailable, match=r"s-0 died \(signal 9 \(SIGKILL\)\)"):
         rig.pool.acquire(REQUEST)
     with connect(proc.address) as early:  # waits in the backlog meanwhile
         wait_until(lambda: proc.state is State.RUNNING, "the restart")
