@@ -203,3 +203,12 @@ def test_capacity_is_given_back(backend: Callable[..., ScriptedBackend], gateway
         peer.script = lambda seen: answer(OK)
         wait_until(lambda: site.get("/").body == b"ok", "the backend to serve again", 5)
     wait_until(lambda: site.fds() <= fds + 1, "its descriptors to be closed", 3)
+
+
+def test_an_answer_that_nobody_wants(backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]) -> None:
+    """HEAD ends with the head, however long the body is: the backend's only connection is free again."""
+    peer = backend(lambda seen: answer("Content-Type: text/plain\r\n\r\n" + "x" * 1_000_000))
+    site = gateway(site_of(f'{peer.option}, "max-connections" => 1, "queue-timeout" => 2'))
+    for _ in range(3):
+        assert site.request("HEAD", "/").status == 200
+    assert len(site.get("/").body) == 1_000_000
