@@ -1,5 +1,39 @@
-"""An access-control gateway and FastCGI toolkit for gevent."""
+"""An access-control gateway and FastCGI toolkit for gevent.
+
+Contract: `__all__` is the public interface. A name is imported when it is first asked for: `import gfastcgi` loads
+neither gevent nor WebOb, and nothing here ever monkey-patches.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from gfastcgi._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from gfastcgi.assemble import App, build
+    from gfastcgi.config import Address, Config, Extension, HostConfig, ServerConfig, Settings
+    from gfastcgi.errors import GfastcgiError
+    from gfastcgi.server.fastcgi import FastCGIServer
+
+__all__ = [
+    "Address", "App", "Config", "Extension", "FastCGIServer", "GfastcgiError", "HostConfig", "ServerConfig",
+    "Settings", "__version__", "build",
+]  # fmt: skip
+
+_HOMES = {
+    "gfastcgi.assemble": ("App", "build"),
+    "gfastcgi.config": ("Address", "Config", "Extension", "HostConfig", "ServerConfig", "Settings"),
+    "gfastcgi.errors": ("GfastcgiError",),
+    "gfastcgi.server.fastcgi": ("FastCGIServer",),
+}
+
+if not TYPE_CHECKING:  # a type checker would take every name for known
+
+    def __getattr__(name: str) -> object:
+        for module, names in _HOMES.items():
+            if name in names:
+                value = globals()[name] = getattr(import_module(module), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
