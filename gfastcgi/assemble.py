@@ -30,7 +30,8 @@ from gfastcgi.request import Log
 from gfastcgi.resolve import Resolver
 from gfastcgi.rewrite import Redirector, Rewriter
 from gfastcgi.server.accesslog import AccessLog, BufferedLog
-from gfastcgi.server.http import HTTPServer, Timeouts
+from gfastcgi.server.http import HTTPServer
+from gfastcgi.server.service import Service, Timeouts
 from gfastcgi.site import Gate, Responder, Site
 from gfastcgi.sites import SiteTable
 from gfastcgi.supervise.supervisor import Supervisor
@@ -95,19 +96,17 @@ class App:
             count=server.max_fields,
             decode_2f=server.url_normalize_2f == "decode",
         )
+        service = Service(
+            handler=self._gateway.handle,
+            refuse=self._gateway.refuse,
+            server_tag=DEFAULT_TAG if settings.server_tag is None else settings.server_tag,
+            limits=limits,
+            timeouts=timeouts,
+        )
         for address in server.listeners:
             listener = listen(address, server.listen_backlog)
-            tag = DEFAULT_TAG if settings.server_tag is None else settings.server_tag
             self._servers.append(
-                HTTPServer(
-                    listener=listener,
-                    handler=self._gateway.handle,
-                    refuse=self._gateway.refuse,
-                    server_tag=tag,
-                    limits=limits,
-                    timeouts=timeouts,
-                    max_connections=server.max_connections,
-                )
+                HTTPServer(listener=listener, service=service, max_connections=server.max_connections)
             )
 
     def start(self) -> None:

@@ -7,7 +7,7 @@ connection ends; a body that nobody read is drained if it is small, so that the 
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import webob
 from gevent import getcurrent
@@ -25,10 +25,8 @@ from gfastcgi.net.sendfile import FileBody
 from gfastcgi.net.streams import Stream
 from gfastcgi.request import Peer, Request
 from gfastcgi.server.body import ClientBody
+from gfastcgi.server.service import Service
 from gfastcgi.server.writer import ResponseWriter
-
-if TYPE_CHECKING:
-    from gfastcgi.server.http import HTTPServer
 
 __all__ = ["ClientConnection"]
 
@@ -42,15 +40,15 @@ CLIENT_LEFT = 499
 class ClientConnection:
     """Serves one client from its first request to its last."""
 
-    __slots__ = ("_greenlet", "_is_working", "_parser", "_peer", "_server", "_waits_for_head", "_writer", "stream")
+    __slots__ = ("_greenlet", "_is_working", "_parser", "_peer", "_service", "_waits_for_head", "_writer", "stream")
 
-    def __init__(self, server: HTTPServer, stream: Stream, peer: Peer) -> None:
-        self._server = server
+    def __init__(self, service: Service, stream: Stream, peer: Peer) -> None:
+        self._service = service
         self._greenlet: Any = getcurrent()
         self._peer = peer
         self.stream = stream
-        self._parser = RequestParser(server.limits)
-        self._writer = ResponseWriter(stream, server.date, server.server_tag)
+        self._parser = RequestParser(service.limits)
+        self._writer = ResponseWriter(stream, service.date, service.server_tag)
         self._waits_for_head = False
         self._is_working = False
 
@@ -82,7 +80,7 @@ class ClientConnection:
         if head is None:
             return False
         self._peer.requests += 1
-        self.stream.read_timeout = self._server.timeouts.read_idle
+        self.stream.read_timeout = self._service.timeouts.read_idle
         body = ClientBody(head.content_length, lambda: self._read_piece(head))
         if body.is_read:
             self._parser.next_event()
@@ -109,7 +107,7 @@ class ClientConnection:
         if body.is_read:
             self.stream.watch_close(self._on_close)
         try:
-            response = self._server.handler(request)
+            response = self._service.handler(request)
             if isinstance(response.app_iter, (list, FileBody)):
                 self.stream.unwatch()
             keep = self._may_keep(head) and (body.is_read or not head.expects_continue)
@@ -125,8 +123,9 @@ class ClientConnection:
         self._greenlet.throw(ClientClosed("the client left"))
 
     def _may_keep(self, head: RequestHead) -> bool:
-        server = self._server
-        return head.keep_alive and not server.is_draining and self._peer.requests < server.timeouts.keep_alive_requests
+        service = self._service
+        most = service.timeouts.keep_alive_requests
+        return head.keep_alive and not service.is_draining and self._peer.requests < most
 
     def _finish(self, body: ClientBody, keep: bool) -> bool:
         """True when the next request can be read; else the client gets the time to read the last answer."""
@@ -147,7 +146,7 @@ class ClientConnection:
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         try:
-            self._writer.write(self._server.refuse(error), method="GET", version="1.1", keep=False)
+            self._writer.write(self._service.refuse(error), method="GET", version="1.1", keep=False)
             self.stream.linger(_LINGER_SECONDS, _LINGER_BYTES)
         except StreamError:
             pass
@@ -158,7 +157,7 @@ class ClientConnection:
         """The next head; None when the client is done. Raises `RequestTimeout` when a head stays half."""
         event = self._parser.next_event()
         if event is None:
-            if self._server.is_draining and self._parser.is_idle:
+            if self._service.is_draining and self._parser.is_idle:
                 return None
             self._waits_for_head = True
             event = self._await_head()
@@ -167,7 +166,7 @@ class ClientConnection:
         return event
 
     def _await_head(self) -> RequestHead | bytes | None:
-        stream, parser, timeouts = self.stream, self._parser, self._server.timeouts
+        stream, parser, timeouts = self.stream, self._parser, self._service.timeouts
         stream.read_timeout = timeouts.keep_alive_idle if self._peer.requests else timeouts.read_idle
         end = 0.0
         while True:

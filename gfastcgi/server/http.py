@@ -1,62 +1,25 @@
 """The HTTP/1 server: accepts on one listening socket and gives each connection a greenlet.
 
-Contract: `handler(request)` gives a `webob.Response`; `refuse(error)` answers bytes that are no request. `close` ends
-accepting, idle connections end with it, and `drained` is set when the last request is answered.
+Contract: `close` ends accepting, idle connections end with it, and `drained` is set when the last request is answered.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from typing import Any
 
-import webob
 from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
 from gfastcgi.config import Address
-from gfastcgi.errors import RemoteProtocolError
-from gfastcgi.http.request import Limits
 from gfastcgi.net.listeners import SocketFile, address_of
 from gfastcgi.net.streams import Stream
-from gfastcgi.request import Peer, Request
+from gfastcgi.request import Peer
 from gfastcgi.server.connection import ClientConnection
+from gfastcgi.server.service import Service
 
-__all__ = ["HTTPServer", "Handler", "Refuse", "Timeouts"]
-
-Handler = Callable[[Request], webob.Response]
-Refuse = Callable[[RemoteProtocolError], webob.Response]
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds and counts of a client connection, by lighttpd's directives."""
-
-    keep_alive_idle: float = 5  # server.max-keep-alive-idle
-    keep_alive_requests: int = 1000  # server.max-keep-alive-requests; 0: no keep-alive
-    read_idle: float = 60  # server.max-read-idle; inside a head: 408
-    write_idle: float = 360  # server.max-write-idle
-    head: float = 30  # the whole head, however slowly it trickles: 408
-
-
-class _Date:
-    """The Date field's value, made once a second."""
-
-    __slots__ = ("_second", "_value")
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._value = b""
-
-    def __call__(self) -> bytes:
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._value = formatdate(now, usegmt=True).encode()
-        return self._value
+__all__ = ["HTTPServer"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,15 +27,9 @@ class HTTPServer:
     """Serves the clients of one listener; at most `max_connections` at once, the others wait to be accepted."""
 
     listener: socket.socket
-    handler: Handler
-    refuse: Refuse
-    server_tag: str
-    limits: Limits = field(default_factory=Limits)
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    service: Service
     max_connections: int = 4096
     is_started: bool = field(init=False, default=False)
-    is_draining: bool = field(init=False, default=False)
-    date: Callable[[], bytes] = field(init=False, default_factory=_Date)
     drained: Event = field(init=False, default_factory=Event)
     address: Address = field(init=False)
     connections: set[ClientConnection] = field(init=False, default_factory=set)
@@ -94,7 +51,7 @@ class HTTPServer:
 
     def close(self) -> None:
         """Accepts no more; a request under way goes on, an idle connection ends."""
-        self.is_draining = True
+        self.service.is_draining = True
         self._server.close()
         self._file.remove()
         for connection in list(self.connections):
@@ -109,12 +66,12 @@ class HTTPServer:
     def _serve(self, sock: socket.socket, remote: Any) -> None:
         try:
             peer = _peer(sock, remote, self.address)
-            stream = Stream.adopt(sock, write_timeout=self.timeouts.write_idle)
+            stream = Stream.adopt(sock, write_timeout=self.service.timeouts.write_idle)
         except OSError:
             # The client was gone before anything was known of it.
             sock.close()
             return
-        connection = ClientConnection(self, stream, peer)
+        connection = ClientConnection(self.service, stream, peer)
         self.connections.add(connection)
         try:
             stream.no_delay()
@@ -125,7 +82,7 @@ class HTTPServer:
             self._note_end()
 
     def _note_end(self) -> None:
-        if self.is_draining and not self.connections:
+        if self.service.is_draining and not self.connections:
             self.drained.set()
 
 
