@@ -122,7 +122,7 @@ DIRECTIVES: dict[str, Option] = {
         _server("server.bind", "", kinds.text, "address to listen on, IPv6 in brackets, or the path of a unix socket"),
         _server("server.socket-perms", "", kinds.octal, "mode of unix sockets that are listened on"),
         _server("server.listen-backlog", "listen_backlog", kinds.integer(1, 65535), "connections waiting for accept"),
-        Option("server.name", ("server_name",), kinds.text, "the site's name in the access log (%v); absent: the host"),
+        Option("server.name", ("server_name",), kinds.text, "SERVER_NAME; absent: the host that was asked for"),
         Option("server.tag", ("server_tag",), kinds.text, "value of the field Server; empty: no field"),
         _server("server.errorlog", "errorlog", kinds.log_path, "file of the error log; absent: stderr"),
         _server("server.pid-file", "pid_file", kinds.path, "file that holds the process id"),
