@@ -140,9 +140,10 @@ class Exchange:
                 raise failure or error from error
             self.host = lease.host.config
             try:
-                self._open(lease)
-                self._send()
-                self._wait_for_answer()
+                connection = self._open(lease)
+                self._send(connection, lease)
+                # The answer cannot be there yet: asking the kernel before waiting would be in vain.
+                connection.stream.wait_readable()
                 return self._read_head()
             except (BackendError, StreamError) as error:
                 is_stale = self._connection is not None and self._connection.is_reused
@@ -154,30 +155,28 @@ class Exchange:
                 if not isinstance(failure, BackendClosed):
                     tried.append(lease.proc)
 
-    def _open(self, lease: Lease) -> None:
+    def _open(self, lease: Lease) -> Connection:
         """A kept connection, or a new one. One that may not be sent twice is looked at before it is used."""
         kept: Connection | None = lease.connection
         if kept is not None:
             if self._is_repeatable or not kept.stream.is_dead():
                 kept.is_reused = True
                 self._connection = kept
-                return
+                return kept
             kept.close()
         stream = connect(lease.proc.address, lease.host.config.connect_timeout)
         self._pool.connected(lease)
         stream.read_timeout = lease.host.config.read_timeout
         stream.write_timeout = lease.host.config.write_timeout
         self._connection = Connection(stream)
+        return self._connection
 
     @property
     def _is_repeatable(self) -> bool:
         """RFC 9110 section 9.2.1: safe methods, and no body that is gone once sent."""
         return self._request.method in ("GET", "HEAD", "OPTIONS") and self._body.length == 0
 
-    def _send(self) -> None:
-        connection, lease = self._connection, self._lease
-        assert connection is not None
-        assert lease is not None
+    def _send(self, connection: Connection, lease: Lease) -> None:
         stdin: bytes | None = b"" if self._body.length == 0 else getattr(self._body, "data", None) or None
         data = connection.core.begin_request(
             REQUEST_ID, self._role, self._params(lease.host.config), keep_conn=_keeps(lease), stdin=stdin
@@ -210,11 +209,6 @@ class Exchange:
         except StreamClosed:
             # The backend may answer without having read all of it; what it says is read by the other side.
             return
-
-    def _wait_for_answer(self) -> None:
-        """The answer cannot be there yet: asking the kernel before waiting would be in vain."""
-        assert self._connection is not None
-        self._connection.stream.wait_readable()
 
     def _read_head(self) -> Head:
         buffer = b""

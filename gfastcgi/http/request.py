@@ -132,28 +132,36 @@ class RequestParser:
         """Takes a head, a slice of a chunked body, or what there is, from `at`; returns where to go on."""
         if self._opaque:
             return self._take_opaque(data, at)
-        end = len(data)
         if self._in_head:
-            found = data.find(b"\r\n\r\n", at)
-            if found >= 0:
-                end = found + 4
-            if self._size < _LONGEST_METHOD:
-                self._line += data[at : at + _LONGEST_METHOD]
-            self._size += end - at
-        elif self._is_chunked:
-            end = min(end, at + _SLICE)
-        progress = len(self._events) + self._trailers
+            return self._feed_head(data, at)
+        if self._is_chunked:
+            return self._feed_slice(data, at)
+        self._parser.feed_data(data[at:] if at else data)
+        return len(data)
+
+    def _feed_head(self, data: bytes, at: int) -> int:
+        found = data.find(b"\r\n\r\n", at)
+        end = found + 4 if found >= 0 else len(data)
+        if self._size < _LONGEST_METHOD:
+            self._line += data[at : at + _LONGEST_METHOD]
+        self._size += end - at
         try:
             self._parser.feed_data(data if end - at == len(data) else data[at:end])
         except httptools.HttpParserUpgrade as upgrade:
             # No upgrade is made (RFC 9110 section 7.8: a server may ignore the field): go on behind the head.
-            end = at + int(upgrade.args[0])
-        if self._in_head:
+            return at + int(upgrade.args[0])
+        if self._in_head and self._size:
             self._check_head_size()
-        elif self._is_chunked:
-            self._stalled = self._stalled + end - at if len(self._events) + self._trailers == progress else 0
-            if self._stalled > _LONGEST_CHUNK_LINE:
-                raise self._fail(BadRequest("a chunk extension is too long"))
+        return end
+
+    def _feed_slice(self, data: bytes, at: int) -> int:
+        """Some of a chunked body; bytes that bring nothing for too long are no chunk."""
+        end = min(len(data), at + _SLICE)
+        progress = len(self._events) + self._trailers
+        self._parser.feed_data(data[at:end])
+        self._stalled = self._stalled + end - at if len(self._events) + self._trailers == progress else 0
+        if self._is_chunked and self._stalled > _LONGEST_CHUNK_LINE:
+            raise self._fail(BadRequest("a chunk extension is too long"))
         return end
 
     def _check_head_size(self) -> None:

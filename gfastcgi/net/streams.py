@@ -30,14 +30,16 @@ class Stream:
     """A connected stream socket. `read_timeout` and `write_timeout` are seconds without progress; 0: none."""
 
     __slots__ = (
-        "_deadlines", "_on_close", "_readable", "_sock", "_writable", "is_closed", "read_timeout", "write_timeout",
+        "_deadlines", "_hub", "_on_close", "_readable", "_sock", "_writable", "is_closed", "read_timeout",
+        "write_timeout",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, *, read_timeout: float = 0, write_timeout: float = 0) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._hub = get_hub()
         self._deadlines = Deadlines.here()
-        self._readable = get_hub().loop.io(sock.fileno(), READ)
+        self._readable = self._hub.loop.io(sock.fileno(), READ)
         self._writable: Any = None
         self._on_close: Callable[[], None] | None = None
         self.is_closed = False
@@ -68,13 +70,16 @@ class Stream:
             try:
                 return self._sock.recv(size)
             except BlockingIOError:
-                self._deadlines.wait(self._readable, self.read_timeout)
+                self.wait_readable()
             except OSError as error:
                 raise StreamClosed(_reason(error)) from error
 
     def wait_readable(self) -> None:
         """Waits until `recv` has something. Raises `StreamTimeout`."""
-        self._deadlines.wait(self._readable, self.read_timeout)
+        if self.read_timeout:
+            self._deadlines.wait(self._readable, self.read_timeout)
+        else:
+            self._hub.wait(self._readable)
 
     def send(self, data: bytes | memoryview) -> int:
         """Sends what the kernel takes now; 0 when it takes nothing. Raises `StreamClosed`."""
@@ -97,7 +102,7 @@ class Stream:
     def wait_writable(self) -> None:
         """Waits until the kernel takes bytes again. Raises `StreamTimeout`."""
         if self._writable is None:
-            self._writable = get_hub().loop.io(self._sock.fileno(), WRITE)
+            self._writable = self._hub.loop.io(self._sock.fileno(), WRITE)
         self._deadlines.wait(self._writable, self.write_timeout)
 
     def is_dead(self) -> bool:
