@@ -88,7 +88,8 @@ def test_canonical(raw: bytes) -> None:
     ("value", "host"),
     [
         (b"A.Example", "a.example"), (b"a.example.", "a.example."), (b"a:80", "a"), (b"a:", "a"),
-        (b"[::1]:80", "[::1]"), (b"[::1]", "[::1]"), (b"under_score-1", "under_score-1"), (b"127.0.0.1:65535", "127.0.0.1"),
+        (b"[::1]:80", "[::1]"), (b"[::1]", "[::1]"),
+        (b"under_score-1", "under_score-1"), (b"127.0.0.1:65535", "127.0.0.1"),
     ],
 )  # fmt: skip
 def test_authority(value: bytes, host: str) -> None:
