@@ -17,7 +17,7 @@ from gevent.event import Event
 
 from gfastcgi._version import __version__
 from gfastcgi.auth.fastcgi import FastCGIAuthorizer
-from gfastcgi.backend.backend import make_hosts
+from gfastcgi.backend.backend import Host, Proc, make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import AsConfigured
 from gfastcgi.config import Address, Config, Extension, HostConfig, Settings
@@ -163,7 +163,8 @@ class _Parts:
         self.supervisors: list[Supervisor] = []
         self.pools: list[Pool] = []
         self.log_files: dict[str, BufferedLog] = {}
-        self._pools: dict[tuple[int, str], Pool] = {}
+        self._pools: dict[tuple[int, ...], Pool] = {}
+        self._procs: dict[str, list[Proc]] = {}
 
     def pools_of(self, settings: Settings) -> None:
         """Makes the pools of `settings`, those that are not there yet."""
@@ -174,11 +175,13 @@ class _Parts:
                     self._pool(extension, mode, hosts, settings)
 
     def _pool(self, extension: Extension, mode: str, hosts: list[HostConfig], settings: Settings) -> Pool:
-        key = id(extension), mode
+        # Keys that share a list of hosts share its pool.
+        key = tuple(map(id, hosts))
         found = self._pools.get(key)
         if found is not None:
             return found
         live = make_hosts(hosts)
+        self._keep_no_shared(live)
         debug = log.info if settings.debug else None
         pool = Pool(live, AsConfigured(random.Random()), clock=time.monotonic, log=debug)
         self._pools[key] = pool
@@ -188,6 +191,14 @@ class _Parts:
         # For "min-procs" => 0: the first request starts a process.
         pool.wake = lambda: any(supervisor.want_one() for supervisor in supervisors)
         return pool
+
+    def _keep_no_shared(self, hosts: Iterable[Host]) -> None:
+        """An address that several pools use keeps no connection: one that is idle would starve the other pools."""
+        for proc in (proc for host in hosts for proc in host.procs):
+            same = self._procs.setdefault(proc.name, [])
+            same.append(proc)
+            for each in same:
+                each.keep_alive = each.keep_alive and len(same) == 1
 
     def site(self, settings: Settings) -> Site:
         """The live objects of `settings`."""
