@@ -1,0 +1,149 @@
+"""The FastCGI authorizer and the chain: what a decision carries, and what is no decision."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import webob
+from filerig import ask as request_for
+from peers.backend import Reply, answer, end, stdout
+
+from gfastcgi.auth import chain
+from gfastcgi.auth.base import Allow, Decision, Deny
+from gfastcgi.auth.fastcgi import FastCGIAuthorizer
+from gfastcgi.backend.backend import make_hosts
+from gfastcgi.backend.pool import Pool
+from gfastcgi.balance import AsConfigured
+from gfastcgi.config import HostConfig
+from gfastcgi.errors import BackendError, BadCGIResponse, GfastcgiError, UnexpectedStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peers.backend import ScriptedBackend
+
+    from gfastcgi.request import Request
+
+
+class Guard:
+    """An authorizer in front of a scripted backend."""
+
+    def __init__(self, backend: ScriptedBackend) -> None:
+        self.backend = backend
+        self.stderr: list[bytes] = []
+
+    def check(self, reply: bytes | Reply, **options: Any) -> Decision:
+        self.backend.script = lambda seen: reply
+        host = HostConfig(socket=str(self.backend.address), mode="authorizer", read_timeout=1, **options)
+        pool = Pool(make_hosts([host]), AsConfigured(random.Random(1)), clock=time.monotonic)
+        guard = FastCGIAuthorizer("/x", pool, lambda request, data: self.stderr.append(data))
+        try:
+            return guard.check(request_for("/x/y"), "/www")
+        finally:
+            assert pool.hosts[0].load == 0, "the lease is not given back"
+            for connection in pool.drain():
+                connection.close()
+
+
+@pytest.fixture
+def guard(backend: Callable[..., ScriptedBackend]) -> Guard:
+    return Guard(backend())
+
+
+def test_allow(guard: Guard) -> None:
+    fields = "Variable-REMOTE_USER: bob\r\nvariable-Auth-Level: 2\r\nSet-Cookie: a=1\r\nSet-Cookie: b\r\nX-Other: 1\r\n"
+    decision = guard.check(answer(f"Status: 200 OK\r\n{fields}\r\nignored", stderr=b"note"))
+    assert decision == Allow(
+        {b"REMOTE_USER": b"bob", b"AUTH_LEVEL": b"2"}, (("Set-Cookie", "a=1"), ("Set-Cookie", "b"))
+    )
+    assert guard.stderr == [b"note"]
+    (seen,) = guard.backend.requests
+    assert (seen.params["FCGI_ROLE"], seen.params["SCRIPT_FILENAME"]) == (b"AUTHORIZER", b"/www/x/y")
+
+
+def test_deny(guard: Guard) -> None:
+    fields = "WWW-Authenticate: Basic\r\nVariable-A: 1\r\nX-Sendfile: /etc/passwd\r\nContent-Length: 9\r\n"
+    decision = guard.check(answer(f"Status: 401 Who\r\n{fields}\r\nno"))
+    assert isinstance(decision, Deny)
+    response = decision.response
+    assert (response.status, response.headerlist, response.body) == (
+        "401 Who", [("WWW-Authenticate", "Basic")], b"no",
+    )  # fmt: skip
+
+
+def test_a_login_page_is_a_denial(guard: Guard) -> None:
+    decision = guard.check(answer("Location: https://login.example/\r\n\r\n"))
+    assert isinstance(decision, Deny)
+    assert (decision.response.status, decision.response.location) == ("302 Found", "https://login.example/")
+
+
+@pytest.mark.parametrize("require", [False, True])
+def test_no_status(guard: Guard, require: bool) -> None:
+    reply = answer("Content-Type: text/plain\r\n\r\n")
+    if require:
+        with pytest.raises(BadCGIResponse, match="no Status"):
+            guard.check(reply, require_status=True)
+    else:
+        assert guard.check(reply) == Allow()
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (stdout(b"Status: 200 OK\r\n\r\n") + end(app_status=1), UnexpectedStatus),
+        (Reply(stdout(b"Status: 200 OK\r\n\r\n"), "close"), BackendError),
+        (Reply(stdout(b"Status: 200 OK\r\n\r\n"), "hang"), BackendError),
+        (answer("Status: 200 OK\r\nVariable-A B: 1\r\n\r\n"), BadCGIResponse),
+        (answer("Status: 200 OK\r\nVariable-: 1\r\n\r\n"), BadCGIResponse),
+        (answer("Status: 200 OK\r\nVariable-1A: 1\r\n\r\n"), BadCGIResponse),
+        (answer("Status: 403 No\r\n\r\n" + "x" * (1 << 20) + "x"), BadCGIResponse),
+    ],
+)
+def test_what_is_no_answer(guard: Guard, reply: bytes | Reply, error: type[GfastcgiError]) -> None:
+    with pytest.raises(error):
+        guard.check(reply)
+
+
+class Fixed:
+    """An authorizer that always says the same, and keeps what it saw."""
+
+    def __init__(self, decision: Any) -> None:
+        self.decision = decision
+        self.seen: list[dict[bytes, bytes]] = []
+
+    def check(self, request: Request, root: str) -> Any:
+        self.seen.append(dict(request.variables))
+        if isinstance(self.decision, Exception):
+            raise self.decision
+        return self.decision
+
+
+def test_all_have_to_allow_in_order() -> None:
+    one, two = Fixed(Allow({b"REMOTE_USER": b"a", b"X": b"1"}, (("A", "1"),))), Fixed(Allow({b"REMOTE_USER": b"b"}))
+    request = request_for("/")
+    assert chain.ask([one, two], request, "/www") == [("A", "1")]
+    assert two.seen == [{b"REMOTE_USER": b"a", b"X": b"1"}]
+    assert (request.variables, request.user) == ({b"REMOTE_USER": b"b", b"X": b"1"}, "b")
+
+
+def test_the_first_denial_ends_it() -> None:
+    denial = webob.Response(status=403)
+    last = Fixed(Allow())
+    assert chain.ask([Fixed(Allow()), Fixed(Deny(denial)), last], request_for("/"), "/www") is denial
+    assert last.seen == []
+
+
+@pytest.mark.parametrize("decision", [None, True, "yes", [], {}, webob.Response(), BackendError("x"), ValueError("x")])
+def test_nothing_else_lets_through(decision: Any) -> None:
+    last = Fixed(Allow())
+    with pytest.raises((TypeError, BackendError, ValueError)):
+        chain.ask([Fixed(decision), last], request_for("/"), "/www")
+    assert last.seen == []
+
+
+def test_nobody_asked() -> None:
+    request = request_for("/")
+    assert (chain.ask([], request, "/www"), request.user) == ([], "")

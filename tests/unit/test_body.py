@@ -1,0 +1,79 @@
+"""Request bodies: counted as they come, spooled where they are small or large."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gfastcgi.errors import ContentTooLarge, StreamClosed
+from gfastcgi.server.body import EMPTY, MEMORY, ClientBody, spool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def body_of(*pieces: bytes, length: int | None = None, limit: int = 0) -> ClientBody:
+    left = iter([*pieces, b""])
+    body = ClientBody(length, lambda: next(left))
+    body.limit = limit
+    return body
+
+
+def test_read_to_its_end_and_no_further() -> None:
+    body = body_of(b"ab", b"c")
+    assert [body.read(), body.read(), body.read(), body.read()] == [b"ab", b"c", b"", b""]
+    assert (body.received, body.is_read) == (3, True)
+
+
+def test_without_a_body_nobody_is_asked() -> None:
+    body = ClientBody(0, lambda: pytest.fail("asked"))
+    assert (body.is_read, body.read()) == (True, b"")
+
+
+def test_a_declared_length_past_the_limit_is_refused_unread() -> None:
+    body = ClientBody(11, lambda: pytest.fail("asked"))
+    body.limit = 10
+    with pytest.raises(ContentTooLarge, match="11 bytes is larger than 10"):
+        body.read()
+
+
+def test_chunks_past_the_limit_are_refused() -> None:
+    body = body_of(b"x" * 10, b"x", limit=10)
+    assert body.read() == b"x" * 10
+    with pytest.raises(ContentTooLarge):
+        body.read()
+
+
+@pytest.mark.parametrize("size", [0, 1, MEMORY, MEMORY + 1, 5 * MEMORY + 7])
+def test_spooled(tmp_path: Path, size: int) -> None:
+    content = bytes(index % 251 for index in range(size))
+    spooled = spool((content[at : at + 1000] for at in range(0, size, 1000)), str(tmp_path))
+    assert (spooled.length, spooled.in_memory) == (size, size <= MEMORY)
+    for _ in range(2):
+        assert b"".join(spooled) == content
+        assert spooled.read() == b""
+        spooled.rewind()
+    assert not list(tmp_path.iterdir())  # the file has no name
+    spooled.close()
+
+
+def test_a_body_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"x" * (MEMORY + 1)
+        raise StreamClosed("the client left")
+
+    with pytest.raises(StreamClosed):
+        spool(pieces(), str(tmp_path))
+
+
+def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        spool(iter([b"x" * (MEMORY + 1)]), str(tmp_path / "none"))
+
+
+def test_empty_is_shared_and_stays_empty() -> None:
+    for _ in range(2):
+        assert (EMPTY.length, EMPTY.read()) == (0, b"")
+        EMPTY.close()
