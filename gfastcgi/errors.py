@@ -21,6 +21,8 @@ GfastcgiError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "CAUSES",
     "BackendClosed",
@@ -286,11 +288,12 @@ class InvalidValue(ConfigError):
 
 
 class ConfigErrors(ConfigError):
-    """All the faults of one configuration, in file order: `errors` (never empty)."""
+    """All the faults of one configuration, in file order: `errors` (never empty), and the `warnings` beside them."""
 
-    def __init__(self, errors: list[ConfigError]) -> None:
+    def __init__(self, errors: list[ConfigError], warnings: Sequence[object] = ()) -> None:
         super().__init__("\n".join(str(error) for error in errors))
         self.errors = errors
+        self.warnings = warnings
 
 
 class SpawnError(GfastcgiError):

@@ -29,6 +29,8 @@ def print_fault(message: object) -> None:
 def print_faults(error: ConfigError) -> None:
     """Every fault of a configuration, one line each, on stderr."""
     errors = error.errors if isinstance(error, ConfigErrors) else [error]
+    if isinstance(error, ConfigErrors):
+        print_warnings(error.warnings)
     for fault in errors:
         print_fault(fault)
     if len(errors) > 1:

@@ -45,7 +45,8 @@ class Report:
         """Raises `ConfigErrors` with every error, those of one file in the order of its lines."""
         if self.errors:
             files = {name: order for order, name in enumerate(dict.fromkeys(error.filename for error in self.errors))}
-            raise ConfigErrors(sorted(self.errors, key=lambda error: (files[error.filename], error.lineno)))
+            ordered = sorted(self.errors, key=lambda error: (files[error.filename], error.lineno))
+            raise ConfigErrors(ordered, self.warnings)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

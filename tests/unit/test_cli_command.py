@@ -115,3 +115,12 @@ def test_what_was_understood_is_printed_and_understood_again(
 def test_nothing_is_coloured_away_from_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(["-t", "-f", write(tmp_path, BAD)])
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_faults_hide_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conf = tmp_path / "site.conf"
+    conf.write_text('server.document-root = "/srv"\nserver.prot = 1\nserver.port = "x"\n')
+    assert run(["-t", "-f", str(conf)]) == 1
+    told = capsys.readouterr().err
+    assert f"{conf}:2: unknown directive server.prot" in told
+    assert f"{conf}:3: " in told
