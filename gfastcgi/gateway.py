@@ -155,7 +155,11 @@ class Gateway:
         if head.kind == "local-redirect":
             exchange.close()
             return head.location or "/"
-        return _answer(request, site, exchange, head)
+        try:
+            return _answer(request, site, exchange, head)
+        except BaseException:
+            exchange.close()
+            raise
 
     # Failing
 
@@ -202,6 +206,7 @@ def _relay(request: Request, head: Head) -> None:
 
 def _answer(request: Request, site: Site, exchange: Exchange, head: Head) -> webob.Response:
     """The responder's answer as a response; what it says to the gateway alone ends here."""
+    exchange.gather()
     pieces = exchange.take_whole()
     fields = head.fields
     body: Iterable[bytes]

@@ -8,6 +8,7 @@ have seen it, or when seeing it twice does no harm. `close` gives the lease back
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Protocol
 
 import gevent
@@ -46,6 +47,10 @@ __all__ = ["Connection", "Exchange"]
 REQUEST_ID = 1
 _MOST_CONNECTS = 5
 _STDERR_LOGGED = 65536
+# What a backend writes within such a pause (seconds) of its last word belongs together, up to so much in all.
+_PAUSE = 0.002
+_LARGEST_GATHERING = 65536
+_LONGEST_GATHERING = 0.02
 
 
 class RequestBody(Protocol):
@@ -247,13 +252,33 @@ class Exchange:
             yield b""
         try:
             while True:
-                while self._pieces:
-                    yield self._pieces.pop(0)
+                if self._pieces:
+                    data = b"".join(self._pieces)
+                    self._pieces.clear()
+                    yield data
                 if self.is_complete:
                     return
                 self._receive()
+                self.gather()
         finally:
             self.close()
+
+    def gather(self) -> None:
+        """Takes what follows at once: a page that a backend writes in many records then leaves in few pieces.
+
+        Raises `BackendError`, `BadRecord`.
+        """
+        connection = self._connection
+        if self.is_complete or connection is None:
+            return
+        end = monotonic() + _LONGEST_GATHERING
+        size = sum(map(len, self._pieces))
+        while not self.is_complete and size < _LARGEST_GATHERING and monotonic() < end:
+            if not connection.stream.is_readable_within(_PAUSE):
+                return
+            known = len(self._pieces)
+            self._receive()
+            size += sum(map(len, self._pieces[known:]))
 
     def take_whole(self) -> list[bytes] | None:
         """The body when all of it is there, else None; the lease is given back with it."""
@@ -262,11 +287,6 @@ class Exchange:
         pieces, self._pieces = self._pieces, []
         self.close()
         return pieces
-
-    def discard(self) -> None:
-        """Drops the rest of the answer; the connection is not used again unless the answer was complete."""
-        self._pieces.clear()
-        self.close()
 
     def _receive(self) -> None:
         """Takes what the backend sends next. Raises `BackendError`, `BadRecord`."""

@@ -81,6 +81,19 @@ class Stream:
         else:
             self._hub.wait(self._readable)
 
+    def is_readable_within(self, seconds: float) -> bool:
+        """Whether `recv` has something before `seconds` are over."""
+        timeout = gevent.Timeout.start_new(seconds)
+        try:
+            self._hub.wait(self._readable)
+        except gevent.Timeout as fired:
+            if fired is not timeout:
+                raise
+            return False
+        finally:
+            timeout.close()
+        return True
+
     def send(self, data: bytes | memoryview) -> int:
         """Sends what the kernel takes now; 0 when it takes nothing. Raises `StreamClosed`."""
         try:
