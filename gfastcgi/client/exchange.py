@@ -8,7 +8,6 @@ have seen it, or when seeing it twice does no harm. `close` gives the lease back
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from time import monotonic
 from typing import Protocol
 
 import gevent
@@ -47,10 +46,10 @@ __all__ = ["Connection", "Exchange"]
 REQUEST_ID = 1
 _MOST_CONNECTS = 5
 _STDERR_LOGGED = 65536
-# What a backend writes within such a pause (seconds) of its last word belongs together, up to so much in all.
-_PAUSE = 0.002
-_LARGEST_GATHERING = 65536
-_LONGEST_GATHERING = 0.02
+# An answer in several records is given such moments (seconds) to be written; what has come then leaves together.
+_MOMENT = 0.001
+_MOMENTS = 5
+_LARGEST_GATHERING = 32768
 
 
 class RequestBody(Protocol):
@@ -164,7 +163,7 @@ class Exchange:
         """A kept connection, or a new one. One that may not be sent twice is looked at before it is used."""
         kept: Connection | None = lease.connection
         if kept is not None:
-            if self._is_repeatable or not kept.stream.is_dead():
+            if self._is_repeatable or not kept.stream.is_readable():
                 kept.is_reused = True
                 self._connection = kept
                 return kept
@@ -264,17 +263,18 @@ class Exchange:
             self.close()
 
     def gather(self) -> None:
-        """Takes what follows at once: a page that a backend writes in many records then leaves in few pieces.
-
-        Raises `BackendError`, `BadRecord`.
+        """Takes what follows within a moment, until a moment brings nothing: a page that a backend writes in many
+        records leaves in few pieces, and costs few turns of the hub. Raises `BackendError`, `BadRecord`.
         """
         connection = self._connection
         if self.is_complete or connection is None:
             return
-        end = monotonic() + _LONGEST_GATHERING
         size = sum(map(len, self._pieces))
-        while not self.is_complete and size < _LARGEST_GATHERING and monotonic() < end:
-            if not connection.stream.is_readable_within(_PAUSE):
+        for _ in range(_MOMENTS):
+            if self.is_complete or size >= _LARGEST_GATHERING:
+                return
+            gevent.sleep(_MOMENT)
+            if not connection.stream.is_readable():
                 return
             known = len(self._pieces)
             self._receive()

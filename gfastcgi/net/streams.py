@@ -81,19 +81,6 @@ class Stream:
         else:
             self._hub.wait(self._readable)
 
-    def is_readable_within(self, seconds: float) -> bool:
-        """Whether `recv` has something before `seconds` are over."""
-        timeout = gevent.Timeout.start_new(seconds)
-        try:
-            self._hub.wait(self._readable)
-        except gevent.Timeout as fired:
-            if fired is not timeout:
-                raise
-            return False
-        finally:
-            timeout.close()
-        return True
-
     def send(self, data: bytes | memoryview) -> int:
         """Sends what the kernel takes now; 0 when it takes nothing. Raises `StreamClosed`."""
         try:
@@ -118,8 +105,8 @@ class Stream:
             self._writable = self._hub.loop.io(self._sock.fileno(), WRITE)
         self._deadlines.wait(self._writable, self.write_timeout)
 
-    def is_dead(self) -> bool:
-        """True when the peer has closed or reset an idle stream, or sent what nobody asked for."""
+    def is_readable(self) -> bool:
+        """Whether `recv` would return at once, with bytes, the end, or an error: nothing good on an idle stream."""
         try:
             self._sock.recv(1, _constants.MSG_PEEK)
         except BlockingIOError:

@@ -77,16 +77,16 @@ def test_a_reset_and_a_broken_pipe(pair: tuple[Stream, socket.socket]) -> None:
     peer.close()
     with pytest.raises(StreamClosed, match="Broken pipe"):
         stream.send(b"x")
-    assert stream.is_dead()
+    assert stream.is_readable()
 
 
-def test_is_dead(pair: tuple[Stream, socket.socket]) -> None:
+def test_is_readable(pair: tuple[Stream, socket.socket]) -> None:
     stream, peer = pair
-    assert not stream.is_dead()
+    assert not stream.is_readable()
     peer.sendall(b"x")
-    assert stream.is_dead()  # bytes that nobody asked for
+    assert stream.is_readable()  # bytes that nobody asked for
     assert stream.recv() == b"x"
-    assert not stream.is_dead()
+    assert not stream.is_readable()
 
 
 @pytest.mark.parametrize("then", ["close", "data", "unwatch"])
