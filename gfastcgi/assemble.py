@@ -105,9 +105,7 @@ class App:
         )
         for address in server.listeners:
             listener = listen(address, server.listen_backlog)
-            self._servers.append(
-                HTTPServer(listener=listener, service=service, max_connections=server.max_connections)
-            )
+            self._servers.append(HTTPServer(listener=listener, service=service, max_connections=server.max_connections))
 
     def start(self) -> None:
         """Starts the backends, then accepts. Raises `SpawnError` when one cannot be started."""
@@ -133,9 +131,7 @@ class App:
         gevent.wait([server.drained for server in self._servers], timeout=timeout)
         for server in self._servers:
             server.cut()
-        gevent.joinall(
-            [gevent.spawn(supervisor.stop, max(timeout, 10)) for supervisor in self._parts.supervisors]
-        )
+        gevent.joinall([gevent.spawn(supervisor.stop, max(timeout, 10)) for supervisor in self._parts.supervisors])
         for pool in self._parts.pools:
             for connection in pool.drain():
                 connection.close()

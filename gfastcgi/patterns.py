@@ -57,4 +57,3 @@ class Pattern:
         except TimeoutError as error:
             message = f"{len(subject)} characters take more than {MATCH_TIMEOUT} s to match {self.text!r}"
             raise BadRequest(message) from error
-

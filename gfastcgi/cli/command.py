@@ -137,5 +137,3 @@ def _demo(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         print_faults(error)
     return EXIT_START
-
-

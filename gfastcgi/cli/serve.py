@@ -29,9 +29,7 @@ EXIT_START = 255
 logger = logging.getLogger("gfastcgi")
 
 
-def serve(
-    config: Config, *, on_start: Callable[[assemble.App], None] | None = None, hangup_stops: bool = False
-) -> int:
+def serve(config: Config, *, on_start: Callable[[assemble.App], None] | None = None, hangup_stops: bool = False) -> int:
     """Run the server of `config` until a signal stops it; `on_start` is called once it accepts connections.
 
     `hangup_stops`: SIGHUP ends it, as for a program that belongs to its terminal, instead of reopening the logs.

@@ -49,9 +49,7 @@ class _Compiler:
             self.report.error(InvalidValue, "server.document-root is not set", Where(top.where.filename))
         blocks = tuple(self.blocks())
         listeners = self.listeners(chosen)
-        return Config(
-            server=ServerConfig(listeners=listeners, **server), settings=Settings(**settings), blocks=blocks
-        )
+        return Config(server=ServerConfig(listeners=listeners, **server), settings=Settings(**settings), blocks=blocks)
 
     def blocks(self) -> Iterator[Block]:
         for scope in self.scopes[1:]:
@@ -138,7 +136,6 @@ class _Compiler:
         chosen: dict[str, Any] = {}
         self.take(DIRECTIVES["server.socket-perms"], setting, None, chosen)
         return chosen.get("server.socket-perms", default)
-
 
 
 def _added(rules: tuple[RewriteRule, ...], more: tuple[RewriteRule, ...]) -> tuple[RewriteRule, ...]:

@@ -78,9 +78,7 @@ def read_text(filename: str) -> str:
         return file.read().decode("utf-8", "surrogateescape")
 
 
-def scopes_of(
-    text: str, filename: str, report: Report, *, base: str, environment: Mapping[str, str]
-) -> list[Scope]:
+def scopes_of(text: str, filename: str, report: Report, *, base: str, environment: Mapping[str, str]) -> list[Scope]:
     """The scopes of `text`. Relative includes are looked for in the folder `base`; faults go to `report`."""
     top = Scope((), Where(filename))
     predefined: dict[str, Value] = {"var.CWD": os.getcwd(), "var.PID": os.getpid()}

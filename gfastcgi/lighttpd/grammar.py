@@ -243,7 +243,7 @@ class _Parser:
         return Chain(tuple(branches), self.where(first))
 
     def branch(self) -> Branch:
-        token = self.expect("variable", "a condition like $HTTP[\"host\"]")
+        token = self.expect("variable", 'a condition like $HTTP["host"]')
         self.expect("[", "'['")
         selector = self.expect("string", "a string")
         self.expect("]", "']'")

@@ -67,7 +67,7 @@ class HostMaker:
         places: dict[str, Where] = {}
         for option in item.value:
             if option.key is None:
-                message = f"a host is made of options like \"port\" => 9000, found {describe(option.value)}"
+                message = f'a host is made of options like "port" => 9000, found {describe(option.value)}'
                 self.report.error(InvalidValue, message, option.where)
             else:
                 places[option.key] = option.where

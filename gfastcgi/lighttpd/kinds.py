@@ -260,6 +260,4 @@ def _take_parse_options(found: dict[str, Value], context: Context) -> str:
     return "decode" if held.get("url-path-2f-decode") else "reject"
 
 
-parse_options = switches(
-    _take_parse_options, PARSE_OPTIONS, lambda value: array([(f"url-path-2f-{value}", "enable")])
-)
+parse_options = switches(_take_parse_options, PARSE_OPTIONS, lambda value: array([(f"url-path-2f-{value}", "enable")]))

@@ -87,7 +87,6 @@ HOST_OPTIONS: dict[str, Option] = {
 }
 
 
-
 def _render_host(host: HostConfig) -> Array:
     """What of `host` differs from the defaults."""
     found: list[tuple[str | None, Value]] = []
@@ -101,10 +100,12 @@ def _render_host(host: HostConfig) -> Array:
 
 
 def _render_extensions(value: tuple[Extension, ...]) -> Array:
-    return kinds.array([
-        (extension.key, kinds.array([(host.name or None, _render_host(host)) for host in extension.hosts]))
-        for extension in value
-    ])
+    return kinds.array(
+        [
+            (extension.key, kinds.array([(host.name or None, _render_host(host)) for host in extension.hosts]))
+            for extension in value
+        ]
+    )
 
 
 _extensions = Kind(
@@ -217,5 +218,3 @@ def options_table() -> str:
     """The tables of docs/lighttpd.md, in Markdown; a test holds the page against it."""
     lines = ["### Directives", "", *_rows(DIRECTIVES), "", "### Options of a `fastcgi.server` host", ""]
     return "\n".join([*lines, *_rows(HOST_OPTIONS), ""])
-
-

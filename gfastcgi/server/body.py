@@ -47,7 +47,6 @@ class ClientBody:
             raise ContentTooLarge(f"the body is larger than {self.limit} bytes")
         return piece
 
-
     def close(self) -> None:
         """Gives nothing back: the connection owns what is still to come."""
 

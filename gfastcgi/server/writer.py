@@ -70,9 +70,7 @@ class ResponseWriter:
         self._stream.send_all(self._head(response, connection, tag, len(content)) + content)
         return len(content)
 
-    def _send_bare(
-        self, response: webob.Response, body: Any, connection: bytes, tag: str, *, is_head: bool
-    ) -> int:
+    def _send_bare(self, response: webob.Response, body: Any, connection: bytes, tag: str, *, is_head: bool) -> int:
         """A head alone; to HEAD it tells the length that GET would have had, where that is known."""
         length = _length(response, body) if is_head and not has_no_content(response.status_int) else None
         self._stream.send_all(self._head(response, connection, tag, length))

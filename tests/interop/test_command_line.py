@@ -64,9 +64,7 @@ def test_a_signal_ends_it_in_order(start: Callable[..., Gateway], number: int) -
     assert "stopped" in gateway.log
 
 
-def test_a_request_under_way_finishes_while_no_other_is_accepted(
-    start: Callable[..., Gateway], tmp_path: Path
-) -> None:
+def test_a_request_under_way_finishes_while_no_other_is_accepted(start: Callable[..., Gateway], tmp_path: Path) -> None:
     path = str(tmp_path / "slow.sock")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)

@@ -136,9 +136,7 @@ def multipart(fields: dict[str, str], name: str, filename: str, data: bytes) -> 
 
 
 @pytest.mark.parametrize("x_sendfile", [0, 1, 2], ids=["by-php", "by-x-lighttpd-send-file", "by-x-sendfile"])
-def test_dokuwiki(
-    tmp_path: Path, processes: Processes, gateway: Callable[..., Gateway], x_sendfile: int
-) -> None:
+def test_dokuwiki(tmp_path: Path, processes: Processes, gateway: Callable[..., Gateway], x_sendfile: int) -> None:
     find_peer("dokuwiki")
     prepend = make_wiki(tmp_path, x_sendfile)
     socket = start_php_fpm(processes, tmp_path / "fpm", ini={"auto_prepend_file": str(prepend)})

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from peers.gateway import Gateway
 
 # Serves one connection until its web server closes it, then the next, as libfcgi and php-cgi do.
-PROGRAM = '''
+PROGRAM = """
 import os, sys
 from gfastcgi.server.fastcgi import run
 
@@ -23,7 +23,7 @@ def application(environ, start_response):
     return [str(os.getpid()).encode()]
 
 run(application, max_connections=1)
-'''
+"""
 HOST = '"socket" => "{root}/s", "bin-path" => "{python} {root}/app.py", "max-procs" => 1, "check-local" => "disable"'
 SHARED = 'var.hosts = (( {host} ))\nfastcgi.server = ( "/a" => hosts, "/b" => hosts )\n'
 REPEATED = 'fastcgi.server = ( "/a" => (( {host} )), "/b" => (( {host} )) )\n'

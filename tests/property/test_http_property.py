@@ -102,9 +102,7 @@ def by_h11(data: bytes) -> list[Message]:
         elif isinstance(got, h11.EndOfMessage):
             assert request is not None
             fields = [(bytes(name), bytes(value)) for name, value in request.headers]
-            found.append(
-                (request.method.decode(), bytes(request.target), request.http_version.decode(), fields, body)
-            )
+            found.append((request.method.decode(), bytes(request.target), request.http_version.decode(), fields, body))
             connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
             connection.send(h11.EndOfMessage())
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:

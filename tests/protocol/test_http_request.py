@@ -98,7 +98,7 @@ def test_any_split_gives_the_same(name: str) -> None:
 
 
 def test_fields_are_lower_case_and_stripped_in_order() -> None:
-    (head, _), = read([b"GET / HTTP/1.0\r\nX-B: \t1 2 \t\r\nx-a:\r\nX-B: \xff\r\n\r\n"])[0]
+    ((head, _),) = read([b"GET / HTTP/1.0\r\nX-B: \t1 2 \t\r\nx-a:\r\nX-B: \xff\r\n\r\n"])[0]
     assert head.fields == [(b"x-b", b"1 2"), (b"x-a", b""), (b"x-b", b"\xff")]
     assert (head.authority, head.content_length, head.keep_alive) == ("", 0, False)
 
@@ -113,13 +113,13 @@ def test_fields_are_lower_case_and_stripped_in_order() -> None:
 )
 def test_one_spelling_of_the_host(line: bytes, field: bytes, authority: bytes) -> None:
     """RFC 9112 section 3.2.2: the target's authority wins; whoever reads Host reads the same."""
-    (head, _), = read([line + b"\r\nHost: " + field + b"\r\n\r\n"])[0]
+    ((head, _),) = read([line + b"\r\nHost: " + field + b"\r\n\r\n"])[0]
     assert head.authority == authority.decode()
     assert head.fields == [(b"host", authority)]
 
 
 def test_http_1_0_without_a_host_has_none() -> None:
-    (head, _), = read([b"GET / HTTP/1.0\r\n\r\n"])[0]
+    ((head, _),) = read([b"GET / HTTP/1.0\r\n\r\n"])[0]
     assert (head.fields, head.authority) == ([], "")
 
 
@@ -132,13 +132,11 @@ def test_http_1_0_without_a_host_has_none() -> None:
 )  # fmt: skip
 def test_keep_alive(version: str, connection: str, keep: bool) -> None:
     field = f"Connection: {connection}\r\n" if connection else ""
-    (head, _), = read([f"GET / HTTP/{version}\r\nHost: a\r\n{field}\r\n".encode()])[0]
+    ((head, _),) = read([f"GET / HTTP/{version}\r\nHost: a\r\n{field}\r\n".encode()])[0]
     assert head.keep_alive is keep
 
 
-@pytest.mark.parametrize(
-    ("version", "length", "expects"), [("1.1", 3, True), ("1.1", 0, False), ("1.0", 3, False)]
-)
+@pytest.mark.parametrize(("version", "length", "expects"), [("1.1", 3, True), ("1.1", 0, False), ("1.0", 3, False)])
 def test_expect(version: str, length: int, expects: bool) -> None:
     head = f"PUT / HTTP/{version}\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: {length}\r\n\r\n"
     assert read([head.encode()])[0][0][0].expects_continue is expects

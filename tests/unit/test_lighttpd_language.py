@@ -142,7 +142,7 @@ def test_a_file_that_includes_itself(tmp_path: Path) -> None:
 
 def test_include_shell(tmp_path: Path) -> None:
     (tmp_path / "port").write_text("8123")
-    text = "include_shell \"echo server.port = $(cat \" + \"port); echo 'server.tag = \\\"x\\\"'\""
+    text = 'include_shell "echo server.port = $(cat " + "port); echo \'server.tag = \\"x\\"\'"'
     config, _ = lighttpd.loads(ROOT + text, str(tmp_path / "site.conf"))
     assert (config.server.listeners[0].port, config.settings.server_tag) == (8123, "x")
 

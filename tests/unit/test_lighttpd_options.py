@@ -156,7 +156,7 @@ def test_a_socket_condition_names_the_listener() -> None:
         ('server.bind = "/' + "x" * 107 + '"', "server.bind: the path of a unix socket is longer than 107 bytes"),
         ('server.tag = "a\nb"', 'server.tag takes a string without control characters, found "a\\nb"'),
         ('server.name = ( "a" )', 'server.name takes a string without control characters, found ( "a" )'),
-        ('server.errorlog = "|/usr/bin/logger"', 'server.errorlog takes the path of a file (a pipe is not served)'),
+        ('server.errorlog = "|/usr/bin/logger"', "server.errorlog takes the path of a file (a pipe is not served)"),
         ('server.upload-dirs = ( "tmp" )', "server.upload-dirs takes a list of absolute paths"),
         ('static-file.etags = "maybe"', 'static-file.etags takes "enable" or "disable", found "maybe"'),
         ('server.follow-symlink = "yes"', 'server.follow-symlink takes "enable" or "disable", found "yes"'),

@@ -149,9 +149,7 @@ def test_routes(sites: Sites, path: str, expected: tuple[str, str, str] | None) 
     ],
 )
 def test_every_gate_of_what_was_asked_or_would_be_served(sites: Sites, path: str, keys: list[str]) -> None:
-    site = sites.make(
-        {"/run": UNCHECKED, ".php": CHECKED}, {"/sub": "", ".txt": "", ".php": ""}
-    )
+    site = sites.make({"/run": UNCHECKED, ".php": CHECKED}, {"/sub": "", ".txt": "", ".php": ""})
     assert sorted(gate.key for gate in site.locate(path).gates) == sorted(keys)
 
 

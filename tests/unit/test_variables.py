@@ -19,9 +19,7 @@ HOST = HostConfig()
 FIELDS = {"host": "www.example:8080", "x-a": "1"}
 
 
-def ask(
-    target: str = "/app.php/info?q=1", peer: Peer | None = None, *, version: str = "1.1", **fields: str
-) -> Request:
+def ask(target: str = "/app.php/info?q=1", peer: Peer | None = None, *, version: str = "1.1", **fields: str) -> Request:
     pairs = [(name.encode(), value.encode("latin-1")) for name, value in (FIELDS | fields).items() if value]
     head = RequestHead("GET", parse_target(target.encode()), version, pairs)
     head.authority = (FIELDS | fields)["host"]
