@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from peers.gateway import Gateway
+from peers.programs import find_peer
 from peers.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def test_the_gate_is_shut_while_its_authorizers_are_dead(start: Callable[..., Ga
     assert gateway.get(POSTCARD).status == 403
 
 
-@pytest.mark.skipif(shutil.which("php-cgi") is None, reason="php-cgi is not installed")
 def test_php_where_it_is_installed(start: Callable[..., Gateway]) -> None:
+    find_peer("php-cgi")
     gateway = start()
     answer = gateway.get("/hello.php")
     assert answer.status == 200
