@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from http import HTTPStatus
 from urllib.parse import quote
@@ -50,12 +51,15 @@ def error_page(
     return webob.Response(status=title, headerlist=fields, app_iter=[page.encode()])
 
 
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
 def redirect(location: str, status: int = 301) -> webob.Response:
     """A redirect to `location`: an absolute URI, or an absolute path that is made safe to send.
 
     A path never begins with two slashes (or slash and backslash): browsers would take the next word for a host.
     """
-    if "://" not in location.partition("/")[0] + location[:9]:
+    if not _ABSOLUTE.match(location):
         location = "/" + location.lstrip("/\\")
     location = quote(location, safe="/:?#[]@!$&'()*+,;=%-._~")
     fields = [("Location", location), ("Content-Length", "0")]

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from gfastcgi.config import HostConfig
 
-__all__ = ["Route", "match", "matches", "split"]
+__all__ = ["Route", "mapped", "match", "matches", "split"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,11 @@ def matches(key: str, path: str, script: str) -> bool:
     return path.startswith(key) if key.startswith("/") else script.endswith(key)
 
 
+def mapped(map_extensions: Sequence[tuple[str, str]], script: str) -> str | None:
+    """The key that `fastcgi.map-extensions` names for `script`, or None."""
+    return next((to for extension, to in map_extensions if script.endswith(extension)), None)
+
+
 def match(
     keyed: Iterable[tuple[str, T]], map_extensions: Sequence[tuple[str, str]], path: str, script: str
 ) -> tuple[str, T] | None:
@@ -51,7 +56,7 @@ def match(
 
     `script` is the path of the file that serves it, without PATH_INFO; where no file was looked for, it is `path`.
     """
-    wanted = next((to for extension, to in map_extensions if script.endswith(extension)), None)
+    wanted = mapped(map_extensions, script)
     for key, value in keyed:
         if key == wanted if wanted is not None else matches(key, path, script):
             return key, value

@@ -16,7 +16,7 @@ from gfastcgi.config import HostConfig, Settings
 from gfastcgi.request import Log
 from gfastcgi.resolve import Resolver, Resource
 from gfastcgi.rewrite import Redirector, Rewriter
-from gfastcgi.routing import Route, match, matches, split
+from gfastcgi.routing import Route, mapped, match, matches, split
 
 __all__ = ["Gate", "Place", "Responder", "Site"]
 
@@ -89,7 +89,7 @@ class Site:
         return self.resolvers[-1]
 
     def _locate(self, path: str) -> Place:
-        gates = [gate for gate in self.gates if matches(gate.key, path, path)]
+        gates = [gate for gate in self.gates if self._guards(gate, path)]
         resolver = next((gate.resolver for gate in gates if gate.resolver is not None), None) or self.resolver(path)
         routed = self._route_by_prefix(path, resolver)
         resource = None
@@ -97,10 +97,14 @@ class Site:
             resource = resolver.find(path)
             routed = self._route_by_file(path, resource)
         served = routed[1].script_name if routed else resource.path if resource else path
-        gates += [gate for gate in self.gates if gate not in gates and matches(gate.key, served, served)]
+        gates += [gate for gate in self.gates if gate not in gates and self._guards(gate, served)]
         is_denied = self._is_denied(path) or self._is_denied(served)
         responder, route = routed or (None, None)
         return Place(gates, resolver.root, resource, responder, route, is_denied)
+
+    def _guards(self, gate: Gate, path: str) -> bool:
+        """Whether the gate's key fits: a mapped extension is guarded by its own key and by the one it is mapped to."""
+        return matches(gate.key, path, path) or gate.key == mapped(self.settings.map_extensions, path)
 
     def _route_by_prefix(self, path: str, resolver: Resolver) -> tuple[Responder, Route] | None:
         """The responder that takes `path` without a look at files (`"check-local" => "disable"`)."""

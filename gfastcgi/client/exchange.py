@@ -114,6 +114,7 @@ class Exchange:
         self._feed_error: GfastcgiError | None = None
         self._pieces: list[bytes] = []
         self._was_seen = False
+        self._has_answered = False
         self.host: HostConfig | None = None
         """The host that answers."""
         self.is_complete = False
@@ -237,8 +238,9 @@ class Exchange:
         """A 1xx head goes to the client (RFC 3875 section 6.2 knows none; RFC 9110 section 15.2)."""
         if head.status in (100, 101):
             raise BadCGIResponse(f"{self._where()} answered {head.status}, which nobody asked for")
-        if self._on_interim is not None:
-            self._on_interim(head)
+        if self._on_interim is None:
+            raise BadCGIResponse(f"{self._where()} answered {head.status} where one answer decides")
+        self._on_interim(head)
 
     # The body
 
@@ -307,6 +309,7 @@ class Exchange:
         for event in connection.core.receive_data(data):
             if isinstance(event, Stdout):
                 if event.data:
+                    self._has_answered = True
                     self._pieces.append(event.data)
             elif isinstance(event, EndRequest):
                 self._end(event.app_status, event.protocol_status)
@@ -371,14 +374,13 @@ class Exchange:
         if isinstance(failure, ConnectError):
             return len(tried) < _MOST_CONNECTS
         if isinstance(failure, Overloaded):
-            return not tried and self._is_replayable
+            return not tried and not self._has_answered and self._rewind_body()
         if isinstance(failure, BackendClosed):
-            return (is_stale or is_first) and not self._pieces and (self._is_repeatable or not self._was_seen)
+            return (is_stale or is_first) and not self._has_answered and (self._is_repeatable or not self._was_seen)
         return False
 
-    @property
-    def _is_replayable(self) -> bool:
-        """True when the body can be sent again from its start."""
+    def _rewind_body(self) -> bool:
+        """Makes the body ready to be sent again; False when that cannot be."""
         rewind = getattr(self._body, "rewind", None)
         if rewind is not None:
             rewind()

@@ -92,6 +92,15 @@ def test_cut_anywhere(gate: Gate, door: str) -> None:
     wait_until(lambda: gate.site.get(door).body == SECRET, "the gate to open again", 3)
 
 
+def test_a_yes_behind_an_interim_answer_is_none(gate: Gate) -> None:
+    gate.answers(answer("Status: 103 Early Hints\r\nLink: </a>\r\n\r\nStatus: 200 OK\r\n\r\n"))
+    for door in DOORS:
+        got = gate.site.get(door)
+        assert (got.status, SECRET in got.body) == (502, False)
+    gate.answers(YES)
+    wait_until(lambda: gate.site.get(DOORS[0]).body == SECRET, "the gate to open again", 3)
+
+
 def test_control_fields_are_no_commands(gate: Gate) -> None:
     """X-Sendfile, X-Accel-Redirect and a local Location in an authorizer's answer are never obeyed."""
     for fields in (

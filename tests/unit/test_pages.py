@@ -40,3 +40,7 @@ def test_it_names_the_cause_and_the_request_and_nothing_unescaped() -> None:
 def test_redirect(location: str, sent: str) -> None:
     answer = redirect(location, 302)
     assert (answer.status, answer.headers["Location"], answer.body) == ("302 Found", sent, b"")
+
+
+def test_a_path_that_looks_like_a_uri_stays_a_path() -> None:
+    assert redirect("//e://x").headers["Location"] == "/e://x"

@@ -194,3 +194,12 @@ def test_what_is_remembered_has_an_end(sites: Sites) -> None:
     for number in range(5000):
         assert site.locate(f"/run/{number}").route is not None
     assert len(site._places) < 5000
+
+
+def test_a_mapped_extension_is_guarded_like_the_one_it_is_mapped_to(sites: Sites, root: Path) -> None:
+    (root / "old.php3").write_text("x")
+    site = sites.make({".php": CHECKED}, {".php": "", ".php3": ""}, map_extensions=((".php3", ".php"),))
+    for path in ("/old.php3", "/old.php3/info"):
+        place = site.locate(path)
+        assert place.route is not None
+        assert [gate.key for gate in place.gates] == [".php", ".php3"]
