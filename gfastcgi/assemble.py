@@ -7,7 +7,6 @@ Plan: `build(config)` checks and connects everything without touching the networ
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,13 +15,11 @@ import gevent
 from gevent.event import Event
 
 from gfastcgi._version import __version__
-from gfastcgi.auth.fastcgi import FastCGIAuthorizer
-from gfastcgi.backend.backend import Host, Proc, make_hosts
-from gfastcgi.backend.pool import Pool
-from gfastcgi.balance import AsConfigured
-from gfastcgi.config import Address, Config, Extension, HostConfig, Settings
+from gfastcgi.backends import Backends, of_mode
+from gfastcgi.config import Address, Config, Settings
 from gfastcgi.errors import InvalidValue
-from gfastcgi.gateway import Gateway, log_stderr
+from gfastcgi.gates import make_gate
+from gfastcgi.gateway import Gateway
 from gfastcgi.http.request import Limits
 from gfastcgi.log import LogFile
 from gfastcgi.net.listeners import listen
@@ -34,7 +31,6 @@ from gfastcgi.server.http import HTTPServer
 from gfastcgi.server.service import Service, Timeouts
 from gfastcgi.site import Gate, Responder, Site
 from gfastcgi.sites import SiteTable
-from gfastcgi.supervise.supervisor import Supervisor
 
 __all__ = ["App", "build"]
 
@@ -57,7 +53,7 @@ class App:
         self._ended = Event()
         for settings in self._all_settings():
             # Backends and logs that a conditional names start with the others, not with the first request they meet.
-            self._parts.pools_of(settings)
+            self._parts.backends.prepare(settings)
             self._parts.access_log(settings)
 
     def __repr__(self) -> str:
@@ -111,7 +107,7 @@ class App:
         """Starts the backends, then accepts. Raises `SpawnError` when one cannot be started."""
         if not self._servers:
             self.bind()
-        for supervisor in self._parts.supervisors:
+        for supervisor in self._parts.backends.supervisors:
             supervisor.start()
         for server in self._servers:
             server.start()
@@ -131,8 +127,10 @@ class App:
         gevent.wait([server.drained for server in self._servers], timeout=timeout)
         for server in self._servers:
             server.cut()
-        gevent.joinall([gevent.spawn(supervisor.stop, max(timeout, 10)) for supervisor in self._parts.supervisors])
-        for pool in self._parts.pools:
+        gevent.joinall(
+            [gevent.spawn(supervisor.stop, max(timeout, 10)) for supervisor in self._parts.backends.supervisors]
+        )
+        for pool in self._parts.backends.pools:
             for connection in pool.drain():
                 connection.close()
         for file in self._parts.log_files.values():
@@ -151,50 +149,13 @@ def build(config: Config) -> App:
 
 
 class _Parts:
-    """What sites share: a pool for each `fastcgi.server` entry, a file for each access log."""
+    """What sites share: the backends, and a file for each access log."""
 
     def __init__(self, config: Config) -> None:
         self._default_log = "-" if "mod_accesslog" in config.server.modules else ""
         self._upload_dir = config.server.upload_dirs[0] if config.server.upload_dirs else None
-        self.supervisors: list[Supervisor] = []
-        self.pools: list[Pool] = []
+        self.backends = Backends()
         self.log_files: dict[str, BufferedLog] = {}
-        self._pools: dict[tuple[int, ...], Pool] = {}
-        self._procs: dict[str, list[Proc]] = {}
-
-    def pools_of(self, settings: Settings) -> None:
-        """Makes the pools of `settings`, those that are not there yet."""
-        for extension in settings.extensions:
-            for mode in ("responder", "authorizer"):
-                hosts = [host for host in extension.hosts if host.mode == mode]
-                if hosts:
-                    self._pool(extension, mode, hosts, settings)
-
-    def _pool(self, extension: Extension, mode: str, hosts: list[HostConfig], settings: Settings) -> Pool:
-        # Keys that share a list of hosts share its pool.
-        key = tuple(map(id, hosts))
-        found = self._pools.get(key)
-        if found is not None:
-            return found
-        live = make_hosts(hosts)
-        self._keep_no_shared(live)
-        debug = log.info if settings.debug else None
-        pool = Pool(live, AsConfigured(random.Random()), clock=time.monotonic, log=debug)
-        self._pools[key] = pool
-        self.pools.append(pool)
-        supervisors = [Supervisor(host, pool, log=log.info) for host in live if host.config.bin_path]
-        self.supervisors += supervisors
-        # For "min-procs" => 0: the first request starts a process.
-        pool.wake = lambda: any(supervisor.want_one() for supervisor in supervisors)
-        return pool
-
-    def _keep_no_shared(self, hosts: Iterable[Host]) -> None:
-        """An address that several pools use keeps no connection: one that is idle would starve the other pools."""
-        for proc in (proc for host in hosts for proc in host.procs):
-            same = self._procs.setdefault(proc.name, [])
-            same.append(proc)
-            for each in same:
-                each.keep_alive = each.keep_alive and len(same) == 1
 
     def site(self, settings: Settings) -> Site:
         """The live objects of `settings`."""
@@ -202,12 +163,12 @@ class _Parts:
         responders: list[tuple[str, Responder]] = []
         for extension in settings.extensions:
             for mode in ("authorizer", "responder"):
-                hosts = [host for host in extension.hosts if host.mode == mode]
+                hosts = of_mode(extension.hosts, mode)
                 if not hosts:
                     continue
-                pool = self._pool(extension, mode, hosts, settings)
+                pool = self.backends.pool(hosts, settings)
                 if mode == "authorizer":
-                    gates.append(_gate(extension.key, pool, hosts[0], settings))
+                    gates.append(make_gate(extension.key, hosts, pool, settings))
                 else:
                     responders.append((extension.key, Responder(hosts[0], pool)))
         tag = DEFAULT_TAG if settings.server_tag is None else settings.server_tag
@@ -242,13 +203,6 @@ class _Parts:
                 file.open()
             except OSError as error:
                 raise InvalidValue(f"accesslog.filename: {name!r}: {error.strerror}") from error
-
-
-def _gate(key: str, pool: Pool, host: HostConfig, settings: Settings) -> Gate:
-    resolver = None
-    if host.docroot:
-        resolver = Resolver(host.docroot, settings.index_file_names, settings.symlink_roots)
-    return Gate(key, FastCGIAuthorizer(key, pool, log_stderr), resolver)
 
 
 def _resolvers(settings: Settings) -> list[Resolver]:

@@ -15,7 +15,7 @@ WORDS, LANGUAGE, WIRES, REQUEST, CHOICES, GROUND, DRIVERS, STORY, DOORS = range(
 
 # A room is a folder or a module, the longest that fits. Imports go down or stay in the room.
 FLOORS = {
-    "": DOORS, "__main__": DOORS, "cli": DOORS, "assemble": DOORS, "plugins": DOORS,
+    "": DOORS, "__main__": DOORS, "cli": DOORS, "assemble": DOORS, "backends": DOORS, "gates": DOORS, "plugins": DOORS,
     "gateway": STORY, "site": STORY, "resolve": STORY, "variables": STORY, "pages": STORY, "files": STORY,
     "auth.chain": STORY, "auth.fastcgi": STORY,
     "client": DRIVERS, "server": DRIVERS, "supervise": DRIVERS, "status": DRIVERS,
