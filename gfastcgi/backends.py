@@ -14,6 +14,7 @@ from gfastcgi.backend.backend import Host, Proc, make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import AsConfigured
 from gfastcgi.config import HostConfig, Settings
+from gfastcgi.log import VERBATIM
 from gfastcgi.supervise.supervisor import Supervisor
 
 __all__ = ["Backends", "of_mode"]
@@ -46,8 +47,8 @@ class Backends:
             return found
         live = make_hosts(hosts)
         self._keep_no_shared(live)
-        debug = log.info if settings.debug else None
-        pool = Pool(live, AsConfigured(random.Random()), clock=time.monotonic, log=debug)
+        debug = _log_debug if settings.debug else None
+        pool = Pool(live, AsConfigured(random.Random()), clock=time.monotonic, log=debug, level=settings.debug)
         self._pools[key] = pool
         self.pools.append(pool)
         supervisors = [Supervisor(host, pool, log=log.info) for host in live if host.config.bin_path]
@@ -63,6 +64,10 @@ class Backends:
             same.append(proc)
             for each in same:
                 each.keep_alive = each.keep_alive and len(same) == 1
+
+
+def _log_debug(line: str) -> None:
+    log.info(line, extra=VERBATIM)
 
 
 def of_mode(hosts: Iterable[HostConfig], mode: str) -> list[HostConfig]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from gevent import monkey
 
-__all__ = ["ErrorLog", "LogFile", "escape", "setup"]
+__all__ = ["VERBATIM", "ErrorLog", "LogFile", "escape", "setup"]
 
 MAX_LINE = 16384
 """Characters of one line of the error log; the rest is cut and counted."""
@@ -26,6 +26,9 @@ BURST = 100
 """Lines that one kind of message may write within `FOLD_SECONDS`; the rest is folded into a count."""
 
 FOLD_SECONDS = 1.0
+
+VERBATIM = {"is_verbatim": True}
+"""`extra` of a line that is never folded: one of a list that would not be whole without it."""
 
 _PIPE_PIECE = 4096
 """Bytes that a pipe or socket which polls writable takes without blocking (PIPE_BUF, pipe(7))."""
@@ -158,7 +161,7 @@ class ErrorLog(logging.Handler):
             text = f"{record.msg} {record.args!r}"
         now = self._clock()
         self._unfold(now)
-        if self._is_folded(str(record.msg), text, now):
+        if not getattr(record, "is_verbatim", False) and self._is_folded(str(record.msg), text, now):
             return
         lines = [text]
         if record.exc_info and record.exc_info[0] is not None:

@@ -39,11 +39,13 @@ class Pool:
         *,
         clock: Callable[[], float],
         log: Callable[[str], None] | None = None,
+        level: int = debug.CHOICES,
     ) -> None:
         self.hosts = list(hosts)
         self._policy = policy
         self._clock = clock
         self._log = log
+        self._level = level
         self._only_host = self.hosts[0] if len(self.hosts) == 1 else None
         self._candidates: list[Host] | None = None
         """Hosts with a free slot; None: to be found again."""
@@ -90,6 +92,11 @@ class Pool:
         """How many wait."""
         return len(self._waiters)
 
+    @property
+    def leased(self) -> int:
+        """How many leases were given so far."""
+        return self._leases
+
     def release(self, lease: Lease, *, keep: Any | None = None) -> Sequence[Any]:
         """Ends `lease`. `keep` is its connection, whole and idle, if it can be used again.
 
@@ -122,6 +129,8 @@ class Pool:
     def connected(self, lease: Lease) -> None:
         """A new connection was made."""
         lease.proc.connected += 1
+        if self._log is not None and self._level >= debug.CONNECTIONS:
+            self._log(debug.format_connected(lease.number, lease.proc))
 
     def failed(self, lease: Lease, cause: str = "connect_failed") -> Sequence[Any]:
         """The proc could not be reached: it rests for `"disable-time"`. Returns the connections to close."""
@@ -191,6 +200,8 @@ class Pool:
         return self._policy.select(candidates, request)
 
     def _take(self, host: Host, proc: Proc) -> Lease:
+        if self._log is not None:
+            self._log_table()
         proc.load += 1
         host.load += 1
         if proc.load == proc.capacity:
@@ -198,7 +209,6 @@ class Pool:
         self._leases += 1
         lease = Lease(host, proc, proc.idle.pop() if proc.idle else None, self._leases)
         if self._log is not None:
-            self._log_table()
             self._log(debug.format_got(lease.number, proc))
         return lease
 
@@ -238,6 +248,8 @@ class Pool:
         if proc.state is _RUNNING:
             proc.cause = ""
         self._candidates = None
+        if self._level >= debug.STATES:
+            self._log_table()
 
     def _rest(self, lease: Lease, event: Event, cause: str) -> Sequence[Any]:
         proc = lease.proc

@@ -183,7 +183,10 @@ DIRECTIVES: dict[str, Option] = {
             "fastcgi.balance", ("balance",),
             kinds.choice("fair", "least-connection", "round-robin", "hash", "sticky"), "which backend gets a request",
         ),
-        Option("fastcgi.debug", ("debug",), kinds.integer(0, 65535), "1: log what happens at the backends"),
+        Option(
+            "fastcgi.debug", ("debug",), kinds.integer(0, 65535),
+            "1: log each choice of a backend, with all of them; 2: connections, 3: states, too",
+        ),
     )
 }  # fmt: skip
 

@@ -74,6 +74,14 @@ def test_escaped_text_is_one_line_of_utf_8(text: str) -> None:
     assert escaped.encode().decode() == escaped
 
 
+def test_a_line_of_a_list_is_never_folded(tmp_path: Path, clock: Clock) -> None:
+    handler = log.ErrorLog(opened(tmp_path / "log"), clock=clock)
+    for _ in range(3):
+        make_logger(handler).info("proc: 127.0.0.1 1031  1 1 1 31454", extra=log.VERBATIM)
+    handler.close()
+    assert lines_of(tmp_path / "log") == ["proc: 127.0.0.1 1031  1 1 1 31454"] * 3
+
+
 def test_a_client_cannot_forge_a_line(tmp_path: Path) -> None:
     handler = log.ErrorLog(opened(tmp_path / "log"))
     make_logger(handler).error("bad request path=%s", "/\n2026-11-23 05:00:00: server stopped")

@@ -41,9 +41,9 @@ class Waiter:
         self.error = error
 
 
-def make_pool(*configs, policy="least-connection", log=None):
+def make_pool(*configs, policy="least-connection", log=None, level=1):
     clock = Clock()
-    return Pool(make_hosts(configs), POLICIES[policy](random.Random(1)), clock=clock, log=log), clock
+    return Pool(make_hosts(configs), POLICIES[policy](random.Random(1)), clock=clock, log=log, level=level), clock
 
 
 def remote(number=0, **options):
@@ -411,11 +411,39 @@ def test_a_newcomer_does_not_overtake_waiters_of_a_proc_that_came_back():
 
 
 def test_debug_lines_tell_the_choice_and_the_release():
+    """The list stands before the choice, which is its first line, and after the release."""
     lines: list[str] = []
     pool, _ = make_pool(spawned(), log=lines.append)
     start_all(pool)
-    lease = pool.acquire(REQUEST)
-    assert lines == ["proc:  0 /run/app-1 1 1 0 1001", "proc:  0 /run/app-0 1 1 1 1000", "got proc: 1 1000"]
+    first = pool.acquire(REQUEST)
+    assert lines == ["proc:  0 /run/app-0 1 1 0 1000", "proc:  0 /run/app-1 1 1 0 1001", "got proc: 1 1000"]
     lines.clear()
-    pool.release(lease)
-    assert lines == ["release proc: 1 1000", "proc:  0 /run/app-0 1 1 0 1000", "proc:  0 /run/app-1 1 1 0 1001"]
+    pool.connected(first)
+    pool.acquire(REQUEST)
+    assert lines == ["proc:  0 /run/app-1 1 1 0 1001", "proc:  0 /run/app-0 1 1 1 1000", "got proc: 2 1001"]
+    lines.clear()
+    pool.release(first)
+    assert lines == ["release proc: 1 1000", "proc:  0 /run/app-0 1 1 0 1000", "proc:  0 /run/app-1 1 1 1 1001"]
+
+
+def test_debug_lines_of_a_tcp_backend_are_those_of_the_documentation():
+    lines: list[str] = []
+    pool, _ = make_pool(remote(), log=lines.append)
+    pool.acquire(REQUEST)
+    assert lines == ["proc: 127.0.0.1 9000  0 1 0 0", "got proc: 1 0"]
+
+
+def test_higher_debug_levels_tell_connections_and_states():
+    lines: list[str] = []
+    pool, _ = make_pool(remote(), log=lines.append, level=3)
+    lease = pool.acquire(REQUEST)
+    lines.clear()
+    pool.connected(lease)
+    assert lines == ["connect succeeded: 1 127.0.0.1:9000"]
+    lines.clear()
+    pool.failed(lease, "connect_refused")
+    assert lines == ["proc: 127.0.0.1 9000  0 3 1 0"]
+    lines.clear()
+    pool, _ = make_pool(remote(), log=lines.append, level=2)
+    pool.failed(pool.acquire(REQUEST), "connect_refused")
+    assert lines == ["proc: 127.0.0.1 9000  0 1 0 0", "got proc: 1 0"]
