@@ -15,10 +15,11 @@ import gevent
 from gevent.event import Event
 
 from gfastcgi._version import __version__
+from gfastcgi.auth.gate import Gate
 from gfastcgi.backends import Backends, of_mode
 from gfastcgi.config import Address, Config, Settings
 from gfastcgi.errors import InvalidValue
-from gfastcgi.gates import make_gate
+from gfastcgi.gates import Gates
 from gfastcgi.gateway import Gateway
 from gfastcgi.http.request import Limits
 from gfastcgi.log import LogFile
@@ -29,7 +30,7 @@ from gfastcgi.rewrite import Redirector, Rewriter
 from gfastcgi.server.accesslog import AccessLog, BufferedLog
 from gfastcgi.server.http import HTTPServer
 from gfastcgi.server.service import Service, Timeouts
-from gfastcgi.site import Gate, Responder, Site
+from gfastcgi.site import Responder, Site
 from gfastcgi.sites import SiteTable
 
 __all__ = ["App", "build"]
@@ -155,6 +156,7 @@ class _Parts:
         self._default_log = "-" if "mod_accesslog" in config.server.modules else ""
         self._upload_dir = config.server.upload_dirs[0] if config.server.upload_dirs else None
         self.backends = Backends()
+        self.gates = Gates(self.backends)
         self.log_files: dict[str, BufferedLog] = {}
 
     def site(self, settings: Settings) -> Site:
@@ -166,11 +168,10 @@ class _Parts:
                 hosts = of_mode(extension.hosts, mode)
                 if not hosts:
                     continue
-                pool = self.backends.pool(hosts, settings)
                 if mode == "authorizer":
-                    gates.append(make_gate(extension.key, hosts, pool, settings))
+                    gates.append(self.gates.gate(extension.key, hosts, settings))
                 else:
-                    responders.append((extension.key, Responder(hosts[0], pool)))
+                    responders.append((extension.key, Responder(hosts[0], self.backends.pool(hosts, settings))))
         tag = DEFAULT_TAG if settings.server_tag is None else settings.server_tag
         return Site(
             settings=settings,

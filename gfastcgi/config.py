@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = [
+    "NO_CREDENTIALS",
     "Address",
     "Block",
+    "CacheConfig",
     "Captures",
     "Condition",
     "Config",
@@ -39,6 +41,36 @@ class Where:
 
     def __str__(self) -> str:
         return f"{self.filename}:{self.lineno}" if self.lineno else self.filename or "(no file)"
+
+
+NO_CREDENTIALS = frozenset({
+    "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "connection", "content-length",
+    "content-type", "date", "dnt", "from", "host", "origin", "pragma", "priority", "range", "referer",
+    "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user", "te", "upgrade-insecure-requests",
+    "user-agent", "via", "x-requested-with",
+})  # fmt: skip
+"""Fields that say nothing of who sends them: a key of these alone would let everybody in behind the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """How long the decisions of an authorizer are kept, and for whom. Times are seconds.
+
+    `key` are the inputs that a decision depends on, each with its name or "": ("cookie", "SID"), ("path", "").
+    """
+
+    key: tuple[tuple[str, str], ...]
+    ttl: int = 60
+    negative_ttl: int = 0
+    grant_ttl: int = 3600
+    """The longest that a grant lasts."""
+    size: int = 10_000
+    """Decisions kept at once; the one that was not used for the longest time goes first."""
+
+    @property
+    def has_credential(self) -> bool:
+        """True when the key tells clients apart: without that, one client's yes would be everybody's."""
+        return any(kind == "cookie" or (kind == "header" and name not in NO_CREDENTIALS) for kind, name in self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,6 +113,10 @@ class HostConfig:
     queue_timeout: int = 10
     weight: int = 1
     require_status: bool = False
+    independent: bool = False
+    cache: CacheConfig | None = None
+    stale_allow: int = 0
+    recheck: int = 0
     where: Where = Where()
 
 
@@ -148,6 +184,7 @@ class Settings:
     extensions: tuple[Extension, ...] = ()
     map_extensions: tuple[tuple[str, str], ...] = ()
     balance: str = "least-connection"
+    authorizers: Literal["all", "any"] = "all"
     debug: int = 0
     max_request_size: int = 0
     stream_request_body: int = 0
@@ -208,6 +245,10 @@ class ServerConfig:
     upload_dirs: tuple[str, ...] = ()
     graceful_timeout: int = 30
     url_normalize_2f: Literal["reject", "decode"] = "reject"
+    # Directives of ours.
+    control_socket: str = ""
+    cache_redis: str = ""
+    cache_secret: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

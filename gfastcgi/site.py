@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gfastcgi.auth.base import Authorizer
+from gfastcgi.auth.gate import Gate
 from gfastcgi.backend.pool import Pool
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.request import Log
@@ -18,19 +18,10 @@ from gfastcgi.resolve import Resolver, Resource
 from gfastcgi.rewrite import Redirector, Rewriter
 from gfastcgi.routing import Route, mapped, match, matches, split
 
-__all__ = ["Gate", "Place", "Responder", "Site"]
+__all__ = ["Place", "Responder", "Site"]
 
 _REMEMBERED_SECONDS = 1.0
 _MOST_REMEMBERED = 4096
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Gate:
-    """An authorizer with the `fastcgi.server` key that it guards, and where what it allows is, if elsewhere."""
-
-    key: str
-    authorizer: Authorizer
-    resolver: Resolver | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,33 +1,39 @@
 """The contract of an authorizer: one question, two answers.
 
 Plan: `Allow` carries what later rooms may know of the client; `Deny` carries the whole answer. Whatever else happens
-(an error, a time-out, half an answer) is no answer, and the chain makes it a `Deny`.
+(an error, a time-out, half an answer) is no answer, and raises. A `Verdict` is what became of one question, for logs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import webob
 
 from gfastcgi.request import Request
 
-__all__ = ["Allow", "Authorizer", "Decision", "Deny"]
+__all__ = ["Allow", "Audit", "Authorizer", "Decision", "Deny", "Outcome", "Source", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Let through. `variables` become meta-variables; `response_headers` (Set-Cookie) join the final answer."""
+    """Let through. `variables` become meta-variables; `response_headers` (Set-Cookie) join the final answer.
+
+    `max_age` is how many seconds the decision may be kept where the site keeps decisions, 0: it may not, None: as long
+    as the site says. `vary` are the request fields (lower-case) that it depends on, as the authorizer says.
+    """
 
     variables: Mapping[bytes, bytes] = field(default_factory=dict)
     response_headers: tuple[tuple[str, str], ...] = ()
+    max_age: float | None = None
+    vary: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Not let through: `response` goes to the client as it is."""
+    """Not let through: `response` goes to the client as it is. Its Cache-Control says whether it may be kept."""
 
     response: webob.Response
 
@@ -39,4 +45,34 @@ class Authorizer(Protocol):
     """Anything that can be asked."""
 
     def check(self, request: Request, root: str) -> Decision:
-        """May `request`, for a file beneath `root`, be served? Anything raised counts as no."""
+        """May `request`, for a file beneath `root`, be served? Anything raised counts as no. Leaves `request` alone.
+
+        An authorizer that is out of reach raises `NoBackendAvailable`, `ConnectError`, `ConnectTimeout` or
+        `BackendTimeout`; one that answers, but not soundly, any other `BackendError` or `ProtocolError`.
+        """
+
+
+Outcome = Literal["allow", "deny", "error"]
+Source = Literal["asked", "memory", "shared", "grant", "stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one authorizer decided about one request."""
+
+    gate: str
+    """The `fastcgi.server` key."""
+    outcome: Outcome
+    source: Source
+    """Who said it: the authorizer, what is remembered of it, or an outage under `"stale-allow"`."""
+    status: int
+    """200, the status of the denial, or the one that the error leads to."""
+    seconds: float
+    cause: str = ""
+    """The error's word of `errors.CAUSES`."""
+    is_recheck: bool = False
+    """True when the answer to the request was already on its way."""
+
+
+Audit: TypeAlias = "Callable[[Request, Verdict], None]"
+"""Gets each verdict as it is made."""

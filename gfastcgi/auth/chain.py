@@ -10,24 +10,23 @@ from collections.abc import Iterable
 
 import webob
 
-from gfastcgi.auth.base import Allow, Authorizer, Deny
+from gfastcgi.auth.base import Deny
+from gfastcgi.auth.gate import Gate
 from gfastcgi.request import Request
 
 __all__ = ["ask"]
 
 
-def ask(authorizers: Iterable[Authorizer], request: Request, root: str) -> webob.Response | list[tuple[str, str]]:
+def ask(gates: Iterable[Gate], request: Request, root: str) -> webob.Response | list[tuple[str, str]]:
     """The denial's response, or the header fields that the allowing authorizers add to the final answer.
 
     Raises what an authorizer raises: an answer that never came is for the gateway to refuse.
     """
     added: list[tuple[str, str]] = []
-    for authorizer in authorizers:
-        decision = authorizer.check(request, root)
+    for gate in gates:
+        decision = gate.decide(request, root)
         if isinstance(decision, Deny):
             return decision.response
-        if not isinstance(decision, Allow):
-            raise TypeError(f"{authorizer!r} answered {decision!r}, neither Allow nor Deny")
         request.variables.update(decision.variables)
         added += decision.response_headers
     user = request.variables.get(b"REMOTE_USER")

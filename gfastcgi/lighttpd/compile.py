@@ -22,6 +22,9 @@ from gfastcgi.lighttpd.unserved import UNSAFE, UNSERVED, unsafe_reason
 
 __all__ = ["compile_config"]
 
+MIN_SECRET = 32
+"""Characters of `fastcgi.cache-secret`."""
+
 _ORDER = {name: position for position, name in enumerate(DIRECTIVES)}
 
 
@@ -47,9 +50,16 @@ class _Compiler:
         is_whole = not any(isinstance(error, ConfigSyntaxError) for error in self.report.errors)
         if is_whole and "server.document-root" not in top.settings:
             self.report.error(InvalidValue, "server.document-root is not set", Where(top.where.filename))
+        self.check_sharing(top, server)
         blocks = tuple(self.blocks())
         listeners = self.listeners(chosen)
         return Config(server=ServerConfig(listeners=listeners, **server), settings=Settings(**settings), blocks=blocks)
+
+    def check_sharing(self, top: Scope, server: dict[str, Any]) -> None:
+        """Whoever can write to the Redis of the decisions could open every gate, were they not signed."""
+        if server.get("cache_redis") and len(server.get("cache_secret", "")) < MIN_SECRET:
+            message = f"fastcgi.cache-redis needs fastcgi.cache-secret, of at least {MIN_SECRET} characters"
+            self.report.error(InvalidValue, message, top.settings["fastcgi.cache-redis"].where)
 
     def blocks(self) -> Iterator[Block]:
         for scope in self.scopes[1:]:

@@ -20,10 +20,12 @@ __all__ = ["HostMaker"]
 
 MAX_NAME = 128
 """Characters of a backend's name, as in lighttpd."""
+AUTHORIZER_READ_TIMEOUT = 30
+"""Seconds that an authorizer may stay silent where `"read-timeout"` is absent or 0."""
 MAX_SOCKET_PATH = 105
 """Bytes of the path of a unix socket: what `sun_path` takes, less what lighttpd keeps back."""
 
-NOT_SERVED = {"cache": False, "health-check": False, "resolve": False, "url": True, "python": True}
+NOT_SERVED = {"health-check": False, "resolve": False, "url": True, "python": True}
 """Options of ours that are not built yet; True: an authorizer that is not asked would let everybody in."""
 
 
@@ -128,6 +130,19 @@ class HostMaker:
         if values.get("bin_path") and values.get("disable_time") == 0:
             self.report.warn('"disable-time" 0 restarts a spawned process without a pause', places["disable-time"])
         self._check_x_sendfile(values, places, where)
+        self._check_authorizer(values, places)
+
+    def _check_authorizer(self, values: dict[str, Any], places: dict[str, Where]) -> None:
+        """What only authorizers have. A client is never kept waiting for a silent one without end."""
+        if values.get("mode") == "authorizer":
+            values["read_timeout"] = values.get("read_timeout") or AUTHORIZER_READ_TIMEOUT
+            if values.get("stale_allow") and not values.get("cache"):
+                message = '"stale-allow" needs "cache", whose key tells whom an authorizer has allowed'
+                self.report.error(InvalidValue, message, places["stale-allow"])
+            return
+        for name in ("cache", "independent", "recheck", "require-status", "stale-allow"):
+            if name in places:
+                self.report.warn(f'"{name}" is for a host with "mode" => "authorizer"', places[name])
 
     def _check_socket(self, values: dict[str, Any], where: Where) -> None:
         last = f"-{values.get('max_procs', HostConfig().max_procs) - 1}" if values.get("bin_path") else ""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from gfastcgi.config import Extension, HostConfig, ServerConfig, Settings
 from gfastcgi.lighttpd import kinds
+from gfastcgi.lighttpd.caching import cache
 from gfastcgi.lighttpd.flags import feature_flags
 from gfastcgi.lighttpd.kinds import Kind
 from gfastcgi.lighttpd.nodes import Array, Value
@@ -83,6 +84,10 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("queue-timeout", _seconds, "seconds that a request waits for a free connection; then 503"),
         _host("weight", kinds.integer(1, 1000), "share of the load"),
         _host("require-status", kinds.boolean, "an authorizer's answer without a Status line denies"),
+        _host("independent", kinds.boolean, "an authorizer that is asked side by side with independent neighbours"),
+        _host("cache", cache, "keep the decisions of an authorizer; see docs/authorizers.md"),
+        _host("stale-allow", _seconds, "seconds that a kept yes outlives its time while the authorizer is down"),
+        _host("recheck", _seconds, "ask again every so many seconds while an answer is sent; 0: never"),
     )
 }
 
@@ -183,6 +188,13 @@ DIRECTIVES: dict[str, Option] = {
             "fastcgi.balance", ("balance",),
             kinds.choice("fair", "least-connection", "round-robin", "hash", "sticky"), "which backend gets a request",
         ),
+        Option(
+            "fastcgi.authorizers", ("authorizers",), kinds.choice("all", "any"),
+            "how many of a path's authorizers have to allow",
+        ),
+        _server("fastcgi.cache-redis", "cache_redis", kinds.text, "URL of a Redis by which gateways share decisions"),
+        _server("fastcgi.cache-secret", "cache_secret", kinds.text, "what signs them, at least 32 characters"),
+        _server("server.control-socket", "control_socket", kinds.path, "unix socket for commands to a running gateway"),
         Option(
             "fastcgi.debug", ("debug",), kinds.integer(0, 65535),
             "1: log each choice of a backend, with all of them; 2: connections, 3: states, too",

@@ -14,6 +14,7 @@ from peers.backend import Reply, answer, end, stdout
 from gfastcgi.auth import chain
 from gfastcgi.auth.base import Allow, Decision, Deny
 from gfastcgi.auth.fastcgi import FastCGIAuthorizer
+from gfastcgi.auth.gate import Gate
 from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import AsConfigured
@@ -121,10 +122,14 @@ class Fixed:
         return self.decision
 
 
+def gates(*authorizers: Fixed) -> list[Gate]:
+    return [Gate("/", authorizer, None) for authorizer in authorizers]
+
+
 def test_all_have_to_allow_in_order() -> None:
     one, two = Fixed(Allow({b"REMOTE_USER": b"a", b"X": b"1"}, (("A", "1"),))), Fixed(Allow({b"REMOTE_USER": b"b"}))
     request = request_for("/")
-    assert chain.ask([one, two], request, "/www") == [("A", "1")]
+    assert chain.ask(gates(one, two), request, "/www") == [("A", "1")]
     assert two.seen == [{b"REMOTE_USER": b"a", b"X": b"1"}]
     assert (request.variables, request.user) == ({b"REMOTE_USER": b"b", b"X": b"1"}, "b")
 
@@ -132,7 +137,7 @@ def test_all_have_to_allow_in_order() -> None:
 def test_the_first_denial_ends_it() -> None:
     denial = webob.Response(status=403)
     last = Fixed(Allow())
-    assert chain.ask([Fixed(Allow()), Fixed(Deny(denial)), last], request_for("/"), "/www") is denial
+    assert chain.ask(gates(Fixed(Allow()), Fixed(Deny(denial)), last), request_for("/"), "/www") is denial
     assert last.seen == []
 
 
@@ -140,7 +145,7 @@ def test_the_first_denial_ends_it() -> None:
 def test_nothing_else_lets_through(decision: Any) -> None:
     last = Fixed(Allow())
     with pytest.raises((TypeError, BackendError, ValueError)):
-        chain.ask([Fixed(decision), last], request_for("/"), "/www")
+        chain.ask(gates(Fixed(decision), last), request_for("/"), "/www")
     assert last.seen == []
 
 

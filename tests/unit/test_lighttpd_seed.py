@@ -45,7 +45,10 @@ def differences(host: HostConfig) -> dict[str, Any]:
             "authorizer",
             {
                 "/remote_scripts/": [
-                    {"host": "10.0.0.2", "port": 9000, "docroot": "/path_to_private_docs", "mode": "authorizer"}
+                    {
+                        "host": "10.0.0.2", "port": 9000, "docroot": "/path_to_private_docs", "mode": "authorizer",
+                        "read_timeout": 30,
+                    }
                 ]
             },
         ),

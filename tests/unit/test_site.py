@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gfastcgi.auth.gate import Gate
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.resolve import Resolver
-from gfastcgi.site import Gate, Responder, Site
+from gfastcgi.site import Responder, Site
 
 if TYPE_CHECKING:
     from pathlib import Path
