@@ -29,6 +29,12 @@ _LARGEST_DENIAL = 1 << 20
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 # An authorizer decides; it does not choose files.
 _NOT_PASSED_ON = frozenset({"x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-accel-redirect", "content-length"})
+# What was asked for, what is served for it and how long its body is: no authorizer's word changes that.
+_NOT_TO_BE_SET = frozenset({
+    b"CONTENT_LENGTH", b"DOCUMENT_ROOT", b"FCGI_ROLE", b"GATEWAY_INTERFACE", b"HTTP_CONTENT_LENGTH", b"HTTP_PROXY",
+    b"HTTP_TRANSFER_ENCODING", b"PATH_INFO", b"PATH_TRANSLATED", b"QUERY_STRING", b"REDIRECT_STATUS", b"REQUEST_METHOD",
+    b"REQUEST_URI", b"SCRIPT_FILENAME", b"SCRIPT_NAME", b"SERVER_PROTOCOL",
+})  # fmt: skip
 
 
 class FastCGIAuthorizer:
@@ -82,7 +88,10 @@ def _allow(head: Head) -> Allow:
             variable = name[len("variable-") :]
             if not _VARIABLE.fullmatch(variable):
                 raise BadCGIResponse(f"the authorizer named the variable {variable!r}")
-            variables[variable.upper().replace("-", "_").encode()] = value.encode("latin-1")
+            key = variable.upper().replace("-", "_").encode()
+            if key in _NOT_TO_BE_SET:
+                raise BadCGIResponse(f"the authorizer set {variable}, which is not for it to say")
+            variables[key] = value.encode("latin-1")
         elif name.lower() == "set-cookie":
             cookies.append((name, value))
     return Allow(variables, tuple(cookies))

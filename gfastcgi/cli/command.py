@@ -26,6 +26,8 @@ _EPILOG = """commands (each has its own --help):
   gfastcgi serve    a site without a file: a document root and FastCGI backends
   gfastcgi check    check a configuration file: like -t
   gfastcgi demo     see it all at work, without a configuration and without PHP
+  gfastcgi conformance authorizer
+                    what a gateway, ours or another, makes of every answer of an authorizer
 
 signals: SIGTERM and SIGINT stop gracefully (a second one at once), SIGHUP reopens the logs"""
 
@@ -33,6 +35,7 @@ signals: SIGTERM and SIGINT stop gracefully (a second one at once), SIGHUP reope
 def run(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name); the value is the exit status."""
     commands: dict[str, Callable[[Sequence[str]], int]] = {"serve": _serve, "check": _check, "demo": _demo}
+    commands["conformance"] = _conformance
     if arguments and arguments[0] in commands:
         return commands[arguments[0]](arguments[1:])
     return _lighttpd(arguments)
@@ -137,3 +140,9 @@ def _demo(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         print_faults(error)
     return EXIT_START
+
+
+def _conformance(arguments: Sequence[str]) -> int:
+    from gfastcgi.cli import conformance
+
+    return conformance.run(conformance.parser().parse_args(arguments))
