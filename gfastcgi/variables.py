@@ -58,6 +58,7 @@ def authorizer_variables(request: Request, root: str, host: HostConfig) -> Pairs
     """The variables of a request for an authorizer, for what would be served from beneath `root`.
 
     Nothing of a body, no SCRIPT_NAME, PATH_INFO, PATH_TRANSLATED (FastCGI 1.0 section 6.3), nothing conditional.
+    REQUEST_URI is what is to be served, behind every rewrite and local redirect: that is what has to be judged.
     """
     docroot = os.fsencode(host.docroot or root)
     pairs = _of_script(request, docroot.rstrip(b"/") + os.fsencode(request.path), docroot)
@@ -110,7 +111,8 @@ def _of_fields(request: Request) -> Pairs:
 
 
 def _of_target(request: Request, host: HostConfig, length: int | None) -> Pairs:
-    uri = request.original_uri
+    """What the target decides; for an authorizer (`length` None) the target as it is now, not as the client sent it."""
+    uri = request.original_uri if length is not None else request.uri
     if host.strip_request_uri:
         prefix = os.fsencode(host.strip_request_uri.rstrip("/"))
         if uri.startswith(prefix + b"/"):

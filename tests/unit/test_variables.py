@@ -136,3 +136,15 @@ def test_what_an_authorizer_is_told() -> None:
     conditional = {b"HTTP_RANGE", b"HTTP_IF_NONE_MATCH", b"HTTP_CONTENT_LENGTH", b"HTTP_EXPECT"}
     assert not found.keys() & (section_6_3 | conditional)
     assert dict(authorizer_variables(request, "/www", HostConfig(docroot="/far")))[b"DOCUMENT_ROOT"] == b"/far"
+
+
+def test_an_authorizer_judges_what_is_to_be_served() -> None:
+    """The target behind a rewrite or a local redirect, whatever the client asked for (RFC 3875 section 6.2.2)."""
+    request = ask("/open?x")
+    request.redirect_locally(parse_target(b"/private/a%20b?y=1"), EMPTY)
+    found = dict(authorizer_variables(request, "/www", HOST))
+    assert (found[b"REQUEST_URI"], found[b"REDIRECT_URI"], found[b"QUERY_STRING"]) == (
+        b"/private/a%20b?y=1", b"/private/a%20b?y=1", b"y=1",
+    )  # fmt: skip
+    assert found[b"SCRIPT_FILENAME"] == b"/www/private/a b"
+    assert send(request)[b"REQUEST_URI"] == b"/open?x"
