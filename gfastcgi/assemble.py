@@ -32,6 +32,7 @@ from gfastcgi.server.http import HTTPServer
 from gfastcgi.server.service import Service, Timeouts
 from gfastcgi.site import Responder, Site
 from gfastcgi.sites import SiteTable
+from gfastcgi.status import snapshot
 
 __all__ = ["App", "build"]
 
@@ -49,7 +50,7 @@ class App:
         self.config = config
         self._parts = _Parts(config)
         self._sites = SiteTable(config, self._parts.site)
-        self._gateway = Gateway(self._sites)
+        self._gateway = Gateway(self._sites, statistics=self.statistics, tells_why=config.server.proxy_status)
         self._servers: list[HTTPServer] = []
         self._ended = Event()
         for settings in self._all_settings():
@@ -75,6 +76,10 @@ class App:
     def gateway(self) -> Gateway:
         """What answers the requests."""
         return self._gateway
+
+    def statistics(self) -> dict[str, int]:
+        """The counters by name, as `status.statistics-url` tells them; none without a backend (docs/status.md)."""
+        return snapshot(self._parts.backends.pools, self._gateway.failures)
 
     def bind(self) -> None:
         """Opens the access logs and takes every address. Raises `InvalidValue`; `ListenError`, with none left taken."""

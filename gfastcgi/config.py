@@ -186,6 +186,7 @@ class Settings:
     balance: str = "least-connection"
     authorizers: Literal["all", "any"] = "all"
     debug: int = 0
+    statistics_url: str = ""
     max_request_size: int = 0
     stream_request_body: int = 0
     stream_response_body: int = 1
@@ -249,6 +250,7 @@ class ServerConfig:
     control_socket: str = ""
     cache_redis: str = ""
     cache_secret: str = ""
+    proxy_status: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import webob
 
@@ -36,6 +36,7 @@ from gfastcgi.routing import Route
 from gfastcgi.server.body import EMPTY, spool
 from gfastcgi.site import Responder, Site
 from gfastcgi.sites import Captures, SiteTable
+from gfastcgi.status import proxy_status, render
 from gfastcgi.variables import responder_params
 
 __all__ = ["Gateway", "log_stderr"]
@@ -43,15 +44,26 @@ __all__ = ["Gateway", "log_stderr"]
 log = logging.getLogger("gfastcgi")
 
 _MOST_LOCAL_REDIRECTS = 5
+_BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What php-fpm says on STDERR beside a 404 when the script is not where it looks.
+_SCRIPT_UNKNOWN = b"Primary script unknown"
 _FOR_US = ("x-accel-", "x-sendfile", "x-lighttpd-")
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
 class Gateway:
-    """Answers requests by the sites of `sites`."""
+    """Answers requests by the sites of `sites`. `statistics` gives the counters for `status.statistics-url`."""
 
-    def __init__(self, sites: SiteTable[Site]) -> None:
+    def __init__(
+        self, sites: SiteTable[Site], *, statistics: Callable[[], dict[str, int]], tells_why: bool = True
+    ) -> None:
+        """`tells_why`: failures carry the field Proxy-Status (RFC 9209)."""
         self._sites = sites
+        self._statistics = statistics
+        self._tells_why = tells_why
+        self.failures: dict[str, int] = {}
+        """How many requests failed, by their cause."""
 
     # One request
 
@@ -68,17 +80,19 @@ class Gateway:
         except NoBackendAvailable as error:
             # Every request fails alike until a backend is back: without a word of its own the log folds them.
             log.error("%s (%s)", error, error.cause)
-            return _failure(request, error.status_hint, error.cause)
+            return self._failure(error.status_hint, error.cause, request.id)
         except (ProtocolError, BackendError) as error:
             return self._fail(request, error.status_hint, error.cause, str(error))
         except StreamError:
+            self._count("client_closed")
             raise
         except OSError as error:
-            status = 507 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 500
-            return self._fail(request, status, "internal", str(error))
+            if error.errno in _BUSY:
+                return self._fail(request, 503, "overloaded", str(error))
+            return self._fail(request, 507 if error.errno in _FULL else 500, "internal", str(error))
         except Exception:
             log.exception("request %s: %s %r failed inside the gateway", request.id, request.method, request.uri)
-            return error_page(500, cause="internal", request_id=request.id)
+            return self._failure(500, "internal", request.id)
 
     def _serve(self, request: Request, redirected_to: str | None) -> webob.Response | str:
         """The answer, or the target of a local redirect."""
@@ -108,6 +122,8 @@ class Gateway:
             added = decision
         if place.responder is not None and place.route is not None:
             answer = self._forward(request, site, place.responder, place.route)
+        elif place.is_statistics:
+            answer = self._tell_statistics(request)
         else:
             answer = self._send_file(request, site, place.resource)
         if added and isinstance(answer, webob.Response):
@@ -137,6 +153,16 @@ class Gateway:
             return error_page(404, request_id=request.id)
         return serve_file(request, resource.root, resource.local, site.settings)
 
+    # To the counters
+
+    def _tell_statistics(self, request: Request) -> webob.Response:
+        """As lighttpd's mod_status: lines of `name: value`, 204 when there are none."""
+        if request.method not in ("GET", "HEAD"):
+            return error_page(405, request_id=request.id, headers=(("Allow", "GET, HEAD"),))
+        text = render(self._statistics())
+        fields = [("Content-Type", "text/plain"), ("Cache-Control", "no-store")]
+        return webob.Response(status="200 OK" if text else "204 No Content", headerlist=fields, app_iter=[text])
+
     # To a responder
 
     def _forward(self, request: Request, site: Site, responder: Responder, route: Route) -> webob.Response | str:
@@ -146,17 +172,28 @@ class Gateway:
         def params(host: HostConfig) -> bytes:
             return responder_params(request, route, host, length)
 
+        is_unknown = False
+
+        def tell(data: bytes) -> None:
+            nonlocal is_unknown
+            is_unknown = is_unknown or _SCRIPT_UNKNOWN in data
+            log_stderr(request, data, route.filename)
+
         exchange = Exchange(
             responder.pool, request, params, body,
-            log_stderr=lambda data: log_stderr(request, data, route.filename),
+            log_stderr=tell,
             on_interim=lambda head: _relay(request, head),
         )  # fmt: skip
         head = exchange.start()
         if head.kind == "local-redirect":
             exchange.close()
             return head.location or "/"
+        if is_unknown and head.status == 404:
+            self._count("script_unknown")
+            if self._tells_why:
+                head.fields.append(("Proxy-Status", proxy_status("script_unknown", received=404)))
         try:
-            return _answer(request, site, exchange, head)
+            return _answer(request, site, exchange, head, self._count)
         except BaseException:
             exchange.close()
             raise
@@ -166,18 +203,24 @@ class Gateway:
     def refuse(self, error: ProtocolError) -> webob.Response:
         """The answer to bytes that are no request."""
         log.info("a client was refused: %s (%s)", error, error.cause)
-        return error_page(error.status_hint, cause=error.cause)
+        return self._failure(error.status_hint, error.cause)
 
     def _fail(self, request: Request, status: int, cause: str, message: str) -> webob.Response:
         level = logging.INFO if status < 500 else logging.ERROR
         uri = request.uri.decode("latin-1")
         log.log(level, "request %s: %s %s: %s (%s)", request.id, request.method, uri, message, cause)
-        return _failure(request, status, cause)
+        return self._failure(status, cause, request.id)
 
+    def _failure(self, status: int, cause: str, request_id: str = "") -> webob.Response:
+        """The answer to a request that failed, counted."""
+        self._count(cause)
+        headers = [("Retry-After", "1")] if status == 503 else []
+        if self._tells_why:
+            headers.append(("Proxy-Status", proxy_status(cause)))
+        return error_page(status, cause=cause, request_id=request_id, headers=headers)
 
-def _failure(request: Request, status: int, cause: str) -> webob.Response:
-    headers = (("Retry-After", "1"),) if status == 503 else ()
-    return error_page(status, cause=cause, request_id=request.id, headers=headers)
+    def _count(self, cause: str) -> None:
+        self.failures[cause] = self.failures.get(cause, 0) + 1
 
 
 def _origin(request: Request) -> Origin:
@@ -204,14 +247,19 @@ def _relay(request: Request, head: Head) -> None:
         request.interim(encode_interim(head.status, head.reason, head.fields))
 
 
-def _answer(request: Request, site: Site, exchange: Exchange, head: Head) -> webob.Response:
-    """The responder's answer as a response; what it says to the gateway alone ends here."""
+def _answer(
+    request: Request, site: Site, exchange: Exchange, head: Head, failed: Callable[[str], None]
+) -> webob.Response:
+    """The responder's answer as a response; what it says to the gateway alone ends here.
+
+    `failed` is told the cause when the answer breaks off after its head.
+    """
     exchange.gather()
     pieces = exchange.take_whole()
     fields = head.fields
     body: Iterable[bytes]
     if pieces is None:
-        body = _Stream(request, exchange)
+        body = _Stream(request, exchange, failed)
         if not site.settings.stream_response_body:
             body = spooled = spool(iter(exchange), site.upload_dir)
             _log_app_status(request, exchange)
@@ -248,9 +296,10 @@ def _fit(pieces: list[bytes], length: int) -> list[bytes] | Iterator[bytes]:
 class _Stream:
     """The body as it comes. When it breaks off the client's connection does, too: it must not look whole."""
 
-    def __init__(self, request: Request, exchange: Exchange) -> None:
+    def __init__(self, request: Request, exchange: Exchange, failed: Callable[[str], None]) -> None:
         self._request = request
         self._exchange = exchange
+        self._failed = failed
 
     def __repr__(self) -> str:
         return f"<Stream of {self._exchange!r}>"
@@ -259,6 +308,7 @@ class _Stream:
         try:
             yield from self._exchange
         except (BackendError, ProtocolError) as error:
+            self._failed(error.cause)
             log.error("request %s: the answer broke off: %s (%s)", self._request.id, error, error.cause)
             raise StreamClosed(str(error)) from error
         _log_app_status(self._request, self._exchange)
@@ -276,6 +326,6 @@ def _log_app_status(request: Request, exchange: Exchange) -> None:
 
 def log_stderr(request: Request, data: bytes, filename: str = "") -> None:
     """What a backend said on STDERR, line by line, with the request's id."""
+    tried = f" (tried {filename}; script_unknown)" if _SCRIPT_UNKNOWN in data else ""
     for line in data.decode("utf-8", "backslashreplace").splitlines():
-        tried = f" (tried {filename})" if "Primary script unknown" in line else ""
         log.error("request %s: FastCGI-stderr: %s%s", request.id, line, tried)

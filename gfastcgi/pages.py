@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from html import escape
 from http import HTTPStatus
 from urllib.parse import quote
@@ -36,7 +37,7 @@ _TEXTS = {
 
 
 def error_page(
-    status: int, *, cause: str = "", request_id: str = "", headers: tuple[tuple[str, str], ...] = ()
+    status: int, *, cause: str = "", request_id: str = "", headers: Iterable[tuple[str, str]] = ()
 ) -> webob.Response:
     """A page for `status`, naming the cause and the request's id for whoever reads the log."""
     phrase = _phrase(status)

@@ -41,6 +41,8 @@ class Place(NamedTuple):
     responder: Responder | None
     route: Route | None
     is_denied: bool
+    is_statistics: bool = False
+    """The counters are asked for: neither `responder` nor `resource`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +83,8 @@ class Site:
 
     def _locate(self, path: str) -> Place:
         gates = [gate for gate in self.gates if self._guards(gate, path)]
+        if path == self.settings.statistics_url:
+            return Place(gates, self.resolver(path).root, None, None, None, self._is_denied(path), is_statistics=True)
         resolver = next((gate.resolver for gate in gates if gate.resolver is not None), None) or self.resolver(path)
         routed = self._route_by_prefix(path, resolver)
         resource = None

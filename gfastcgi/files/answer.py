@@ -5,7 +5,6 @@ Contract: `answer` takes the file over: it is in the answer's `FileBody`, or clo
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 
@@ -24,17 +23,14 @@ __all__ = ["Fields", "answer", "entity_tag", "modified", "refusal", "whole"]
 Fields = list[tuple[str, str]]
 
 _QUESTIONS = CONDITIONS | {b"range"}
-_BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 def refusal(request: Request, error: OSError) -> webob.Response:
-    """What a client is told when a file could not be opened: 404, 403, or 503 for want of descriptors; else raises."""
+    """What a client is told when a file could not be opened: 404 or 403; else raises."""
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return error_page(404, request_id=request.id)
     if isinstance(error, PermissionError):
         return error_page(403, request_id=request.id)
-    if error.errno in _BUSY:
-        return error_page(503, cause="overloaded", request_id=request.id, headers=(("Retry-After", "1"),))
     raise error
 
 

@@ -20,6 +20,7 @@ from gfastcgi.lighttpd.report import Report, nearest
 __all__ = [
     "Context", "Kind", "array", "boolean", "check_pattern", "choice", "host_name", "integer", "kibibytes", "log_path",
     "octal", "pairs", "parse_options", "path", "paths", "prefix_pairs", "rules", "strings", "switches", "text",
+    "url_path",
 ]  # fmt: skip
 
 MAX_INTEGER = 2**31 - 1
@@ -104,6 +105,16 @@ def _path(value: Value, context: Context) -> str:
 
 path = Kind("a path", _path)
 host_name = Kind("a name or an address", _path)
+
+
+def _url_path(value: Value, context: Context) -> str:
+    found = _text(value, context)
+    if found and not found.startswith("/"):
+        raise ValueError
+    return found
+
+
+url_path = Kind('a path like "/status", or ""', _url_path)
 
 
 def _log(value: Value, context: Context) -> str:

@@ -199,6 +199,11 @@ DIRECTIVES: dict[str, Option] = {
             "fastcgi.debug", ("debug",), kinds.integer(0, 65535),
             "1: log each choice of a backend, with all of them; 2: connections, 3: states, too",
         ),
+        _server(
+            "fastcgi.proxy-status", "proxy_status", kinds.boolean,
+            "failures tell their cause in the field Proxy-Status (RFC 9209)",
+        ),
+        Option("status.statistics-url", ("statistics_url",), kinds.url_path, "path that answers with the counters"),
     )
 }  # fmt: skip
 

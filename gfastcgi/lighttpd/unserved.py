@@ -79,7 +79,7 @@ _NAMES = """
     ssl.non-encrypted-http ssl.honor-cipher-order ssl.openssl.ssl-conf-cmd ssl.pemfile ssl.privkey
     ssl.read-ahead ssl.stapling-file ssl.stek-file ssl.use-sslv2 ssl.use-sslv3 ssl.disable-client-renegotiation
     static-file.disable-pathinfo
-    status.config-url status.enable-sort status.statistics-url status.status-url
+    status.config-url status.enable-sort status.status-url
     userdir.active userdir.basepath userdir.exclude-user userdir.include-user userdir.letterhomes userdir.path
     usertrack.cookie-attrs usertrack.cookie-domain usertrack.cookie-max-age usertrack.cookie-name
     webdav.activate webdav.is-readonly webdav.log-xml webdav.opts webdav.sqlite-db-name

@@ -1,0 +1,57 @@
+"""The counters of a gateway, under lighttpd's names (docs/status.md).
+
+Contract: `snapshot` reads the plain integers that pools and the gateway keep anyway; nothing is added up before
+somebody asks. A counter of an entry of `fastcgi.server` has two names, gw.backend.* and fastcgi.backend.*, as lighttpd
+has called it since 1.4.46 and before. Entries of one name, of several extensions, add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from gfastcgi.backend.backend import Host
+from gfastcgi.backend.pool import Pool
+from gfastcgi.errors import CAUSES
+
+__all__ = ["render", "snapshot"]
+
+_PREFIXES = ("gw.backend.", "fastcgi.backend.")
+_OF_PROC = ("connected", "died", "disabled", "load", "overloaded")
+
+
+def snapshot(pools: Iterable[Pool], failures: Mapping[str, int]) -> dict[str, int]:
+    """All counters by name, in the order in which they are told; `failures` counts by cause. No pools: none."""
+    pools = list(pools)
+    if not pools:
+        return {}
+    hosts = [host for pool in pools for host in pool.hosts]
+    counters = {
+        "fastcgi.requests": sum(pool.leased for pool in pools),
+        "gw.active-requests": sum(host.load for host in hosts),
+        "gw.waiting-requests": sum(pool.waiting for pool in pools),
+    }
+    of_hosts = _of_hosts(hosts)
+    for prefix in _PREFIXES:
+        counters.update({prefix + name: value for name, value in of_hosts.items()})
+    counters.update({f"gw.failed.{cause}": failures.get(cause, 0) for cause in sorted(CAUSES)})
+    return counters
+
+
+def _of_hosts(hosts: Iterable[Host]) -> dict[str, int]:
+    counters: dict[str, int] = {}
+
+    def add(name: str, value: int) -> None:
+        counters[name] = counters.get(name, 0) + value
+
+    for host in hosts:
+        add(f"{host.name}.load", host.load)
+        for proc in host.procs:
+            for name in _OF_PROC:
+                add(f"{host.name}.{proc.id}.{name}", getattr(proc, name))
+            add(f"{host.name}.{proc.id}.idle", len(proc.idle))
+    return counters
+
+
+def render(counters: Mapping[str, int]) -> bytes:
+    """The text of `status.statistics-url`: a line `name: value` for each."""
+    return "".join(f"{name}: {value}\n" for name, value in counters.items()).encode()
