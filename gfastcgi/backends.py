@@ -1,6 +1,7 @@
 """Builds the backends of a configuration: a pool for each list of hosts, a supervisor for each that is spawned.
 
-Contract: keys, and sites, that share a list of hosts share its pool and its processes. Nothing is started here.
+Contract: keys, and sites, that share a list of hosts share its pool. Entries that name the same address share its proc,
+with its capacity, kept connections and process; the first of them says how it is spawned. Nothing is started here.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import random
 import time
 from collections.abc import Iterable
 
-from gfastcgi.backend.backend import Host, Proc, make_hosts
+from gfastcgi.backend.backend import Proc, address_of, addresses_of, make_hosts, make_proc
 from gfastcgi.backend.pool import Pool
+from gfastcgi.backend.slow_start import SlowStart
 from gfastcgi.balance import AsConfigured
-from gfastcgi.config import HostConfig, Settings
+from gfastcgi.config import Address, HostConfig, Settings
 from gfastcgi.log import VERBATIM
 from gfastcgi.supervise.supervisor import Supervisor
 
@@ -29,7 +31,9 @@ class Backends:
         self.pools: list[Pool] = []
         self.supervisors: list[Supervisor] = []
         self._pools: dict[tuple[int, ...], Pool] = {}
-        self._procs: dict[str, list[Proc]] = {}
+        self._procs: dict[Address, Proc] = {}
+        self._spawned: dict[Address, HostConfig] = {}
+        self._supervisors: dict[Address, Supervisor] = {}
 
     def prepare(self, settings: Settings) -> None:
         """Makes the pools of `settings`, those that are not there yet."""
@@ -45,25 +49,40 @@ class Backends:
         found = self._pools.get(key)
         if found is not None:
             return found
-        live = make_hosts(hosts)
-        self._keep_no_shared(live)
-        debug = _log_debug if settings.debug else None
-        pool = Pool(live, AsConfigured(random.Random()), clock=time.monotonic, log=debug, level=settings.debug)
+        live = make_hosts(hosts, self._find_procs)
+        rng = random.Random()
+        pool = Pool(
+            live, AsConfigured(rng), clock=time.monotonic, log=_log_debug if settings.debug else None,
+            level=settings.debug, slow_start=SlowStart(time.monotonic, rng),
+        )  # fmt: skip
         self._pools[key] = pool
         self.pools.append(pool)
-        supervisors = [Supervisor(host, pool, log=log.info) for host in live if host.config.bin_path]
-        self.supervisors += supervisors
+        supervisors: list[Supervisor] = []
+        for host in live:
+            if host.config.bin_path:
+                address = address_of(host.config)
+                if address not in self._supervisors:
+                    self._supervisors[address] = Supervisor(host, pool, log=log.info)
+                    self.supervisors.append(self._supervisors[address])
+                supervisors.append(self._supervisors[address])
         # For "min-procs" => 0: the first request starts a process.
         pool.wake = lambda: any(supervisor.want_one() for supervisor in supervisors)
         return pool
 
-    def _keep_no_shared(self, hosts: Iterable[Host]) -> None:
-        """An address that several pools use keeps no connection: one that is idle would starve the other pools."""
-        for proc in (proc for host in hosts for proc in host.procs):
-            same = self._procs.setdefault(proc.name, [])
-            same.append(proc)
-            for each in same:
-                each.keep_alive = each.keep_alive and len(same) == 1
+    def _find_procs(self, config: HostConfig) -> list[Proc]:
+        """The procs of an entry, those that are known by their address among them."""
+        if config.bin_path:
+            config = self._spawned.setdefault(address_of(config), config)
+        return [self._find_proc(config, address, id) for id, address in enumerate(addresses_of(config))]
+
+    def _find_proc(self, config: HostConfig, address: Address, id: int) -> Proc:
+        proc = self._procs.get(address)
+        if proc is None:
+            proc = self._procs[address] = make_proc(config, address, id)
+        elif config.max_connections is not None:
+            proc.capacity = min(config.max_connections, proc.capacity or config.max_connections)
+        proc.keep_alive = proc.keep_alive and config.keep_alive is not False
+        return proc
 
 
 def _log_debug(line: str) -> None:

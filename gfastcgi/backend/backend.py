@@ -1,18 +1,23 @@
 """What the pool keeps of backends: a `Host` is one entry of `fastcgi.server`, a `Proc` one address of it.
 
-Contract: plain state without behaviour; the pool alone changes loads, states and counters. A host with `"bin-path"`
-has a proc for each process, `<socket>-<id>` or port + id (id from 0) as lighttpd names them; any other host has one.
+Contract: plain state without behaviour; pools alone change loads, states and counters. A host with `"bin-path"` has a
+proc for each process, `<socket>-<id>` or port + id (id from 0) as lighttpd names them; a host name has one for each of
+its addresses, once they are known; any other host has one. Hosts that name one address share its proc.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
 
 from gfastcgi.backend.states import State
 from gfastcgi.config import Address, HostConfig
 
-__all__ = ["Host", "Proc", "make_hosts"]
+if TYPE_CHECKING:
+    from gfastcgi.backend.pool import Pool
+
+__all__ = ["Host", "Proc", "address_of", "addresses_of", "make_hosts", "make_proc", "make_procs", "needs_lookup"]
 
 DEFAULT_HOST = "127.0.0.1"
 
@@ -21,8 +26,8 @@ class Proc:
     """One address that serves, with what is known of it."""
 
     __slots__ = (
-        "address", "capacity", "cause", "connected", "died", "disabled", "disabled_until", "has_served", "id", "idle",
-        "is_local", "keep_alive", "load", "name", "overloaded", "pid", "state",
+        "address", "capacity", "cause", "connected", "died", "disabled", "disabled_until", "has_served", "hosts", "id",
+        "idle", "is_learned", "is_local", "keep_alive", "load", "name", "overloaded", "pid", "recovering", "state",
     )  # fmt: skip
 
     def __init__(
@@ -40,7 +45,11 @@ class Proc:
         self.state = state
         self.capacity = capacity
         """The most connections at once; None: unknown, then without limit and none is kept."""
+        self.is_learned = False
+        """Whether the backend told its capacity itself; it has to tell it anew after a failure."""
         self.keep_alive = keep_alive
+        self.hosts: list[Host] = []
+        """The entries that use it, of one pool or several."""
         self.pid = 0
         self.is_local = False
         """Whether the process is ours."""
@@ -51,6 +60,8 @@ class Proc:
         """When it is tried again, by the pool's clock, if it is down."""
         self.cause = ""
         """Why it is down."""
+        self.recovering: tuple[float, float] | None = None
+        """From when to when, by the pool's clock, its share of the requests grows to the whole."""
         self.has_served = False
         """Whether it gave a whole answer since it was started."""
         self.connected = self.died = self.disabled = self.overloaded = 0
@@ -62,7 +73,9 @@ class Proc:
 class Host:
     """One host entry. `name` is unique among the hosts of a pool and the same on every gateway."""
 
-    __slots__ = ("config", "load", "name", "procs", "weight")
+    __slots__ = ("config", "fault", "load", "name", "pool", "procs", "weight")
+
+    pool: Pool
 
     def __init__(self, config: HostConfig, procs: Sequence[Proc], *, name: str = "") -> None:
         self.config = config
@@ -70,18 +83,32 @@ class Host:
         self.name = name or config.name or procs[0].name
         self.weight = config.weight
         self.load = 0
+        """The requests at its procs, also those that other hosts sent there."""
+        self.fault = ""
+        """Why it has no procs."""
 
     def __repr__(self) -> str:
         return f"<Host {self.name} load {self.load} procs {len(self.procs)}>"
 
 
-def make_hosts(configs: Iterable[HostConfig]) -> list[Host]:
-    """The hosts of an extension, each with its procs: the spawned ones UNSET, the others RUNNING."""
+def make_proc(config: HostConfig, address: Address, id: int) -> Proc:
+    """A new proc; a spawned one is UNSET, any other RUNNING."""
+    state = State.UNSET if config.bin_path else State.RUNNING
+    return Proc(address, id=id, state=state, capacity=config.max_connections, keep_alive=config.keep_alive is not False)
+
+
+def make_procs(config: HostConfig) -> list[Proc]:
+    """New procs for an entry; none for a host name, whose addresses are not known yet."""
+    return [make_proc(config, address, id) for id, address in enumerate(addresses_of(config))]
+
+
+def make_hosts(configs: Iterable[HostConfig], make: Callable[[HostConfig], list[Proc]] = make_procs) -> list[Host]:
+    """The hosts of an extension; `make` gives the procs of an entry, new ones or some that others use already."""
     hosts: list[Host] = []
     taken: set[str] = set()
     for config in configs:
-        procs = _make_procs(config)
-        base = name = config.name or procs[0].name
+        procs = make(config)
+        base = name = config.name or (procs[0].name if procs else str(address_of(config)))
         number = 1
         while name in taken:
             number += 1
@@ -91,15 +118,27 @@ def make_hosts(configs: Iterable[HostConfig]) -> list[Host]:
     return hosts
 
 
-def _make_procs(config: HostConfig) -> list[Proc]:
-    keep_alive = config.keep_alive is not False
-    if not config.bin_path:
-        address = Address(path=config.socket) if config.socket else Address(config.host or DEFAULT_HOST, config.port)
-        return [Proc(address, state=State.RUNNING, capacity=config.max_connections, keep_alive=keep_alive)]
-    return [
-        Proc(_spawned_address(config, id), id=id, capacity=config.max_connections, keep_alive=keep_alive)
-        for id in range(max(config.min_procs, 1))
-    ]
+def address_of(config: HostConfig) -> Address:
+    """The address that an entry names."""
+    return Address(path=config.socket) if config.socket else Address(config.host or DEFAULT_HOST, config.port)
+
+
+def needs_lookup(config: HostConfig) -> bool:
+    """Whether the entry's host is a name, whose addresses have to be looked up."""
+    if config.socket or config.bin_path or not config.host:
+        return False
+    try:
+        ip_address(config.host)
+    except ValueError:
+        return True
+    return False
+
+
+def addresses_of(config: HostConfig) -> list[Address]:
+    """The addresses of an entry's procs, as far as it tells them."""
+    if config.bin_path:
+        return [_spawned_address(config, id) for id in range(max(config.min_procs, 1))]
+    return [] if needs_lookup(config) else [address_of(config)]
 
 
 def _spawned_address(config: HostConfig, id: int) -> Address:

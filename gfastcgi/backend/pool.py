@@ -1,32 +1,28 @@
 """The pool: which request gets which connection to which proc. It decides; who calls it connects, closes and waits.
 
 Contract: a load never exceeds its proc's capacity, and neither does load plus kept connections. A slot that gets free
-goes to the first waiter that may use it; a waiter that nothing can serve any more is failed. Connections that are no
-longer wanted are returned to be closed. `grant` and `fail` of a waiter must not call the pool.
+goes to the first waiter that may use it, of whichever pool the proc is; a waiter that nothing can serve any more is
+failed. Connections that are no longer wanted are returned to be closed. `grant` and `fail` of a waiter must not call
+the pool. Pools that share procs share their clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from gfastcgi.backend import debug
 from gfastcgi.backend.backend import Host, Proc
 from gfastcgi.backend.lease import Lease, Waiter
+from gfastcgi.backend.reasons import unavailable
+from gfastcgi.backend.slow_start import SlowStart
 from gfastcgi.backend.states import Event, State, next_state
 from gfastcgi.balance.base import Policy, RequestKey
-from gfastcgi.errors import LocalProtocolError, NoBackendAvailable
+from gfastcgi.errors import LocalProtocolError
 
 __all__ = ["Lease", "Pool", "Waiter"]
 
 _RUNNING = State.RUNNING
-
-_DOWN = {
-    State.OVERLOADED: "rests",
-    State.DISABLED: "is disabled",
-    State.DIED: "died",
-    State.KILLED: "was ended",
-}
 
 
 class Pool:
@@ -40,6 +36,7 @@ class Pool:
         clock: Callable[[], float],
         log: Callable[[str], None] | None = None,
         level: int = debug.CHOICES,
+        slow_start: SlowStart | None = None,
     ) -> None:
         self.hosts = list(hosts)
         self._policy = policy
@@ -50,10 +47,19 @@ class Pool:
         self._candidates: list[Host] | None = None
         """Hosts with a free slot; None: to be found again."""
         self._resting: dict[Proc, None] = {}
-        self._waiters: dict[Waiter, None] = {}
+        self._waiters: dict[Waiter, float] = {}
+        """Who waits, first come first, and since when."""
+        self._slow_start = slow_start or SlowStart(clock)
+        self._recovering = self._slow_start.procs
         self._leases = 0
         self.wake: Callable[[], bool] | None = None
         """Starts a proc when a request finds none that was ever started; whether one runs then."""
+        self.on_move: Callable[[Proc], None] | None = None
+        """Is told of every proc that changed its state."""
+        for host in self.hosts:
+            host.pool = self
+            for proc in host.procs:
+                self._join(host, proc)
 
     def __repr__(self) -> str:
         load = sum(host.load for host in self.hosts)
@@ -68,9 +74,9 @@ class Pool:
         """
         if self._resting:
             self.tick()
-        lease = self._lease_for(request, tried)
+        lease = self._lease_for(request, tried) if self._recovering else self._find(request, tried)
         if lease is None and not self._is_served(tried):
-            raise self._unavailable(tried)
+            raise unavailable(self.hosts, tried)
         return lease
 
     def enqueue(self, waiter: Waiter) -> None:
@@ -79,9 +85,9 @@ class Pool:
         if lease is not None:
             waiter.grant(lease)
         elif self._is_served(waiter.tried):
-            self._waiters[waiter] = None
+            self._waiters[waiter] = self._clock()
         else:
-            waiter.fail(self._unavailable(waiter.tried))
+            waiter.fail(unavailable(self.hosts, waiter.tried))
 
     def leave(self, waiter: Waiter) -> None:
         """Takes `waiter` out of the queue, if it is still in it."""
@@ -105,11 +111,17 @@ class Pool:
         if not lease.is_open:
             raise LocalProtocolError(f"{lease!r} is released again")
         lease.is_open = False
-        host, proc = lease.host, lease.proc
-        if proc.load == proc.capacity:
-            self._candidates = None
+        proc = lease.proc
+        was_full = proc.load == proc.capacity
+        is_wanted = False
         proc.load -= 1
-        host.load -= 1
+        for host in proc.hosts:
+            host.load -= 1
+            pool = host.pool
+            if was_full:
+                pool._candidates = None
+            if pool._waiters:
+                is_wanted = True
         if self._log is not None:
             self._log(debug.format_release(lease.number, proc))
             self._log_table()
@@ -120,9 +132,18 @@ class Pool:
                 proc.idle.append(keep)
             else:
                 surplus = (keep,)
-        if self._waiters and proc.state is _RUNNING:
-            self._hand_over(host, proc)
+        if is_wanted and proc.state is _RUNNING:
+            _hand_over(proc)
         return surplus
+
+    def probe(self, host: Host, proc: Proc) -> Lease | None:
+        """A lease for a question of our own to `proc` of `host`, whatever its state; None: it is used to its capacity.
+
+        The question takes a connection of its own. One that the lease holds makes room for it, and is to be closed.
+        """
+        if proc.capacity is not None and proc.load >= proc.capacity:
+            return None
+        return self._take(host, proc)
 
     # What becomes of a lease's proc
 
@@ -152,10 +173,11 @@ class Pool:
         now = self._clock()
         rested = [proc for proc in self._resting if proc.disabled_until <= now]
         for proc in rested:
-            del self._resting[proc]
+            for pool in _pools_of(proc):
+                del pool._resting[proc]
             self._move(proc, Event.RESTED)
         if rested:
-            self._serve()
+            _serve(pool for proc in rested for pool in _pools_of(proc))
         return min((proc.disabled_until for proc in self._resting), default=None)
 
     # What the supervisor tells
@@ -163,9 +185,9 @@ class Pool:
     def started(self, proc: Proc, *, pid: int, is_local: bool, capacity: int | None) -> None:
         """`proc` accepts connections: its process (`pid`) runs, or somebody else serves its address (pid 0)."""
         proc.pid, proc.is_local, proc.capacity = pid, is_local, capacity
-        proc.has_served = False
+        proc.has_served = proc.is_learned = False
         self._move(proc, Event.STARTED)
-        self._serve()
+        _serve(_pools_of(proc))
 
     def exited(self, proc: Proc, cause: str, until: float) -> Sequence[Any]:
         """The process ended or could not be started, and is started again at `until`. Returns what to close."""
@@ -176,6 +198,59 @@ class Pool:
         """The process was stopped by us. Returns the connections to close."""
         return self._end(proc, Event.STOPPED, "stopped", float("inf"))
 
+    # What is found out about procs
+
+    def learned(self, proc: Proc, capacity: int) -> None:
+        """`proc` told the capacity that nobody configured; it holds until `proc` fails."""
+        if proc.capacity is None and proc.state is _RUNNING:
+            proc.capacity, proc.is_learned = capacity, True
+            _choose_anew(proc)
+
+    def unhealthy(self, proc: Proc, cause: str) -> Sequence[Any]:
+        """`proc` fails its health checks: it rests until `healthy`. Returns the connections to close."""
+        proc.disabled += 1
+        return self._end(proc, Event.UNHEALTHY, cause, float("inf"))
+
+    def healthy(self, proc: Proc, *, ramp: float) -> None:
+        """`proc` passes its health checks again: its share of the requests grows to the whole within `ramp` seconds."""
+        now = self._clock()
+        proc.recovering = (now, now + ramp)
+        for pool in _pools_of(proc):
+            pool._slow_start.add(proc)
+        self._move(proc, Event.HEALTHY)
+        _serve(_pools_of(proc))
+
+    # Procs that come and go
+
+    def add(self, host: Host, proc: Proc) -> None:
+        """`host` has one proc more, a new one or one that other hosts have, too."""
+        host.procs.append(proc)
+        self._join(host, proc)
+        self._candidates = None
+        if proc.state is _RUNNING:
+            _serve([self])
+
+    def remove(self, host: Host, proc: Proc) -> Sequence[Any]:
+        """`host` has `proc` no longer; the requests that are there are finished. Returns the connections to close."""
+        host.procs.remove(proc)
+        proc.hosts.remove(host)
+        host.load -= proc.load
+        self._candidates = None
+        if self not in _pools_of(proc):
+            self._resting.pop(proc, None)
+            self._slow_start.discard(proc)
+        idle = () if proc.hosts else self._end(proc, Event.STOPPED, "no longer used", float("inf"))
+        self._fail_stranded()
+        return idle
+
+    def _join(self, host: Host, proc: Proc) -> None:
+        proc.hosts.append(host)
+        host.load += proc.load
+        if proc.state in (State.OVERLOADED, State.DISABLED):
+            self._resting[proc] = None
+        if proc.recovering is not None:
+            self._slow_start.add(proc)
+
     def drain(self) -> list[Any]:
         """Gives up all kept connections; returns them to be closed."""
         return [connection for host in self.hosts for proc in host.procs for connection in _take_idle(proc)]
@@ -183,6 +258,13 @@ class Pool:
     # Choosing
 
     def _lease_for(self, request: RequestKey, tried: Collection[Proc]) -> Lease | None:
+        if self._recovering and (spared := self._slow_start.draw()):
+            lease = self._find(request, [*tried, *spared])
+            if lease is not None:
+                return lease
+        return self._find(request, tried)
+
+    def _find(self, request: RequestKey, tried: Collection[Proc]) -> Lease | None:
         host = self._only_host or self._select(request, tried)
         if host is None:
             return None
@@ -203,9 +285,11 @@ class Pool:
         if self._log is not None:
             self._log_table()
         proc.load += 1
-        host.load += 1
-        if proc.load == proc.capacity:
-            self._candidates = None
+        is_full = proc.load == proc.capacity
+        for each in proc.hosts:
+            each.load += 1
+            if is_full:
+                each.pool._candidates = None
         self._leases += 1
         lease = Lease(host, proc, proc.idle.pop() if proc.idle else None, self._leases)
         if self._log is not None:
@@ -219,24 +303,10 @@ class Pool:
 
     # Waiters
 
-    def _hand_over(self, host: Host, proc: Proc) -> None:
-        for waiter in self._waiters:
-            if proc not in waiter.tried:
-                del self._waiters[waiter]
-                waiter.grant(self._take(host, proc))
-                return
-
-    def _serve(self) -> None:
-        for waiter in list(self._waiters):
-            lease = self._lease_for(waiter.request, waiter.tried)
-            if lease is not None:
-                del self._waiters[waiter]
-                waiter.grant(lease)
-
     def _fail_stranded(self) -> None:
         for waiter in [waiter for waiter in self._waiters if not self._is_served(waiter.tried)]:
             del self._waiters[waiter]
-            waiter.fail(self._unavailable(waiter.tried))
+            waiter.fail(unavailable(self.hosts, waiter.tried))
 
     def _is_served(self, tried: Collection[Proc]) -> bool:
         return any(proc.state is _RUNNING and proc not in tried for host in self.hosts for proc in host.procs)
@@ -247,7 +317,11 @@ class Pool:
         proc.state = next_state(proc.state, event)
         if proc.state is _RUNNING:
             proc.cause = ""
-        self._candidates = None
+        elif proc.is_learned:
+            proc.capacity, proc.is_learned = None, False
+        _choose_anew(proc)
+        if self.on_move is not None:
+            self.on_move(proc)
         if self._level >= debug.STATES:
             self._log_table()
 
@@ -258,33 +332,72 @@ class Pool:
             return ()
         proc.cause = cause
         proc.disabled_until = self._clock() + lease.host.config.disable_time
-        self._resting[proc] = None
         idle = _take_idle(proc)
+        pools = _pools_of(proc)
+        for pool in pools:
+            pool._resting[proc] = None
         self.tick()
-        self._fail_stranded()
+        for pool in pools:
+            pool._fail_stranded()
         return idle
 
     def _end(self, proc: Proc, event: Event, cause: str, until: float) -> Sequence[Any]:
-        self._resting.pop(proc, None)
+        pools = _pools_of(proc)
+        for pool in pools:
+            pool._resting.pop(proc, None)
         self._move(proc, event)
-        proc.pid, proc.cause, proc.disabled_until = 0, cause, until
+        proc.cause, proc.disabled_until = cause, until
+        if event is not Event.UNHEALTHY:
+            proc.pid = 0
         idle = _take_idle(proc)
-        self._fail_stranded()
+        for pool in pools:
+            pool._fail_stranded()
         return idle
 
-    def _unavailable(self, tried: Collection[Proc]) -> NoBackendAvailable:
-        procs = [proc for host in self.hosts for proc in host.procs]
-        reasons = ", ".join(_describe(proc, is_tried=proc in tried) for proc in procs)
-        is_overloaded = any(proc.state is State.OVERLOADED for proc in procs)
-        cause = "overloaded" if is_overloaded else "no_backend"
-        return NoBackendAvailable(f"no backend is available: {reasons}", cause=cause)
+
+def _pools_of(proc: Proc) -> Collection[Pool]:
+    return {host.pool: None for host in proc.hosts}
+
+
+def _choose_anew(proc: Proc) -> None:
+    for host in proc.hosts:
+        host.pool._candidates = None
+
+
+def _hand_over(proc: Proc) -> None:
+    """Gives a slot of `proc` to who has waited longest for it, in any pool."""
+    if proc.capacity is not None and proc.load >= proc.capacity:
+        return
+    first: tuple[float, Host, Waiter] | None = None
+    for host in proc.hosts:
+        for waiter, since in host.pool._waiters.items():
+            if proc not in waiter.tried:
+                if first is None or since < first[0]:
+                    first = since, host, waiter
+                break
+    if first is not None:
+        _, host, waiter = first
+        del host.pool._waiters[waiter]
+        waiter.grant(host.pool._take(host, proc))
+
+
+def _serve(pools: Iterable[Pool]) -> None:
+    """Serves the waiters of `pools` in the order in which they came, as far as slots are free."""
+    queue = [(since, pool, waiter) for pool in dict.fromkeys(pools) for waiter, since in pool._waiters.items()]
+    queue.sort(key=lambda place: place[0])
+    for _, pool, waiter in queue:
+        lease = pool._lease_for(waiter.request, waiter.tried)
+        if lease is not None:
+            del pool._waiters[waiter]
+            waiter.grant(lease)
 
 
 def _free_proc(host: Host, tried: Collection[Proc]) -> Proc | None:
     # The least loaded; among equals one with a kept connection, which saves connecting.
     best: Proc | None = None
     for proc in host.procs:
-        if proc.state is not _RUNNING or (proc.capacity is not None and proc.load >= proc.capacity) or proc in tried:
+        capacity = proc.capacity
+        if proc.state is not _RUNNING or (capacity is not None and proc.load >= capacity) or (tried and proc in tried):
             continue
         if best is None or proc.load < best.load or (proc.load == best.load and proc.idle and not best.idle):
             best = proc
@@ -294,9 +407,3 @@ def _free_proc(host: Host, tried: Collection[Proc]) -> Proc | None:
 def _take_idle(proc: Proc) -> list[Any]:
     idle, proc.idle = proc.idle, []
     return idle
-
-
-def _describe(proc: Proc, *, is_tried: bool) -> str:
-    if proc.state not in _DOWN:
-        return f"{proc.name} {'was tried' if is_tried else 'is not started'}"
-    return f"{proc.name} {_DOWN[proc.state]} ({proc.cause})"

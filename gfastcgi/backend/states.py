@@ -1,7 +1,8 @@
 """The states of a proc, as a table: an absent key is a move that cannot happen, and so a bug of ours.
 
 Contract: only a RUNNING proc gets requests. OVERLOADED and DISABLED end by themselves after `"disable-time"`; UNSET,
-DIED and KILLED end when the supervisor starts the process. The numbers are those of lighttpd's debug lines.
+DIED and KILLED end when the supervisor starts the process; UNHEALTHY ends when `"health-check"` says so. The numbers
+are those of lighttpd's debug lines, which know no UNHEALTHY.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class State(IntEnum):
     """Its process ended, and the supervisor will start it again."""
     KILLED = 5
     """Its process was stopped by us."""
+    UNHEALTHY = 6
+    """It failed its health checks."""
 
 
 class Event(IntEnum):
@@ -38,6 +41,8 @@ class Event(IntEnum):
     RESTED = 3
     EXITED = 4
     STOPPED = 5
+    UNHEALTHY = 6
+    HEALTHY = 7
 
 
 # A lease outlives the state that it was given in: FAILED and OVERLOADED may come late, and then change nothing.
@@ -49,16 +54,24 @@ _MOVES: dict[tuple[State, Event], State] = {
     (State.RUNNING, Event.FAILED): State.DISABLED,
     (State.RUNNING, Event.EXITED): State.DIED,
     (State.RUNNING, Event.STOPPED): State.KILLED,
+    (State.RUNNING, Event.UNHEALTHY): State.UNHEALTHY,
     (State.OVERLOADED, Event.RESTED): State.RUNNING,
     (State.OVERLOADED, Event.OVERLOADED): State.OVERLOADED,
     (State.OVERLOADED, Event.FAILED): State.DISABLED,
     (State.OVERLOADED, Event.EXITED): State.DIED,
     (State.OVERLOADED, Event.STOPPED): State.KILLED,
+    (State.OVERLOADED, Event.UNHEALTHY): State.UNHEALTHY,
     (State.DISABLED, Event.RESTED): State.RUNNING,
     (State.DISABLED, Event.OVERLOADED): State.DISABLED,
     (State.DISABLED, Event.FAILED): State.DISABLED,
     (State.DISABLED, Event.EXITED): State.DIED,
     (State.DISABLED, Event.STOPPED): State.KILLED,
+    (State.DISABLED, Event.UNHEALTHY): State.UNHEALTHY,
+    (State.UNHEALTHY, Event.HEALTHY): State.RUNNING,
+    (State.UNHEALTHY, Event.OVERLOADED): State.UNHEALTHY,
+    (State.UNHEALTHY, Event.FAILED): State.UNHEALTHY,
+    (State.UNHEALTHY, Event.EXITED): State.DIED,
+    (State.UNHEALTHY, Event.STOPPED): State.KILLED,
     (State.DIED, Event.STARTED): State.RUNNING,
     (State.DIED, Event.OVERLOADED): State.DIED,
     (State.DIED, Event.FAILED): State.DIED,

@@ -20,7 +20,7 @@ CONFIGS = st.lists(
     st.one_of(
         st.builds(
             HostConfig,
-            host=st.just("h"),
+            host=st.just("127.0.0.1"),
             port=st.just(1),
             max_connections=st.sampled_from([1, 1, 1, 2, None]),
             weight=st.integers(1, 3),
