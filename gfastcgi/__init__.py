@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from gfastcgi.config import Address, Config, Extension, HostConfig, ServerConfig, Settings
     from gfastcgi.errors import GfastcgiError
     from gfastcgi.server.fastcgi import FastCGIServer
+    from gfastcgi.wsgi.files import PrivateFiles
+    from gfastcgi.wsgi.middleware import AuthorizerMiddleware, authorizer_at
 
 __all__ = [
-    "Address", "App", "Config", "Extension", "FastCGIServer", "GfastcgiError", "HostConfig", "ServerConfig",
-    "Settings", "__version__", "build",
+    "Address", "App", "AuthorizerMiddleware", "Config", "Extension", "FastCGIServer", "GfastcgiError", "HostConfig",
+    "PrivateFiles", "ServerConfig", "Settings", "__version__", "authorizer_at", "build",
 ]  # fmt: skip
 
 _HOMES = {
@@ -27,6 +29,8 @@ _HOMES = {
     "gfastcgi.config": ("Address", "Config", "Extension", "HostConfig", "ServerConfig", "Settings"),
     "gfastcgi.errors": ("GfastcgiError",),
     "gfastcgi.server.fastcgi": ("FastCGIServer",),
+    "gfastcgi.wsgi.files": ("PrivateFiles",),
+    "gfastcgi.wsgi.middleware": ("AuthorizerMiddleware", "authorizer_at"),
 }
 
 if not TYPE_CHECKING:  # a type checker would take every name for known

@@ -18,6 +18,7 @@ FLOORS = {
     "": DOORS, "__main__": DOORS, "cli": DOORS, "assemble": DOORS, "backends": DOORS, "gates": DOORS, "plugins": DOORS,
     "conformance": DOORS,
     "gateway": STORY, "site": STORY, "resolve": STORY, "variables": STORY, "pages": STORY, "files": STORY,
+    "wsgi": STORY,
     "auth.chain": STORY, "auth.fastcgi": STORY, "auth.gate": STORY,
     "client": DRIVERS, "server": DRIVERS, "supervise": DRIVERS, "status": DRIVERS,
     "net": GROUND, "log": GROUND,

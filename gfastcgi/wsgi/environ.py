@@ -1,0 +1,95 @@
+"""A WSGI environ as a `Request`, for authorizers, and what an application may be told of it afterwards.
+
+Contract: a WSGI server has decoded the path, but not normalised it: here it is made canonical once, and that one value
+is authorised, handed on and opened. What a client sent under the name of an identity goes no further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+from urllib.parse import quote_from_bytes
+
+from gfastcgi.cgi.metavars import variable_name
+from gfastcgi.errors import BadRequest
+from gfastcgi.http.request import RequestHead
+from gfastcgi.http.target import check_authority, parse_target
+from gfastcgi.request import Peer, Request
+from gfastcgi.server.body import EMPTY
+
+__all__ = ["guarded_environ", "request_of"]
+
+# Between the server and its client (RFC 9110 section 7.6.1): of no use for identities, and the application may look.
+_HOP_BY_HOP = frozenset({
+    "HTTP_CONNECTION", "HTTP_HTTP2_SETTINGS", "HTTP_KEEP_ALIVE", "HTTP_PROXY_CONNECTION", "HTTP_TE", "HTTP_TRAILER",
+    "HTTP_TRANSFER_ENCODING", "HTTP_UPGRADE",
+})  # fmt: skip
+# Who somebody is, is for the authorizers alone to say.
+_IDENTITY = ("REMOTE_USER", "REMOTE_GROUPS", "REMOTE_NAME", "REMOTE_EMAIL", "REMOTE_IDENT", "AUTH_TYPE")
+
+
+def request_of(environ: Mapping[str, Any]) -> Request:
+    """The request of `environ`, without its body. Raises `BadRequest` for a path or host that has no canonical form."""
+    encoded = quote_from_bytes((_text(environ, "SCRIPT_NAME") + _text(environ, "PATH_INFO")).encode("latin-1"))
+    query = _text(environ, "QUERY_STRING").encode("latin-1")
+    target = parse_target((encoded or "/").encode() + (b"?" + query if query else b""))
+    if not _is_beneath(target.path, _script_name(environ)):
+        raise BadRequest(f"the path leads out of {_script_name(environ)!r}")
+    fields = [(name, value) for key, value in environ.items() if (name := _field_name(key)) and isinstance(value, str)]
+    version = "1.0" if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else "1.1"
+    encoded_fields = [(name, value.encode("latin-1", "replace")) for name, value in fields]
+    head = RequestHead(environ["REQUEST_METHOD"], target, version, encoded_fields)
+    if environ.get("HTTP_HOST"):
+        head.authority = check_authority(environ["HTTP_HOST"].encode("latin-1", "replace"))
+    remote = _text(environ, "REMOTE_ADDR"), _port(environ, "REMOTE_PORT")
+    local = _text(environ, "SERVER_NAME"), _port(environ, "SERVER_PORT")
+    peer = Peer(remote, local, scheme=environ.get("wsgi.url_scheme", "http"))
+    return Request(head, peer, EMPTY, monotonic())
+
+
+def guarded_environ(environ: Mapping[str, Any], request: Request) -> dict[str, Any]:
+    """What an application behind the gate gets: the canonical path, and identities that authorizers set, no others."""
+    guarded = {
+        name: value for name, value in environ.items() if not (name.startswith("HTTP_") and _is_forged(name, request))
+    }
+    for name in _IDENTITY:
+        guarded.pop(name, None)
+    path = request.path.encode("utf-8", "surrogateescape").decode("latin-1")
+    guarded["PATH_INFO"] = path[len(_text(environ, "SCRIPT_NAME")) :]
+    for key, value in request.variables.items():
+        guarded[key.decode("latin-1")] = value.decode("latin-1")
+    return guarded
+
+
+def _is_forged(name: str, request: Request) -> bool:
+    """True for fields that would speak in the name of a proxy, or of an authorizer that set the variable."""
+    if name in _HOP_BY_HOP:
+        return False
+    return name[len("HTTP_") :].encode("latin-1") in request.variables or variable_name(_field_name(name)) is None
+
+
+def _field_name(key: str) -> bytes:
+    """The field (lower-case) that became the variable `key`; b"": none did."""
+    if key in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        return key.lower().replace("_", "-").encode()
+    if not key.startswith("HTTP_"):
+        return b""
+    return key[len("HTTP_") :].lower().replace("_", "-").encode("latin-1", "replace")
+
+
+def _script_name(environ: Mapping[str, Any]) -> str:
+    return _text(environ, "SCRIPT_NAME").encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def _is_beneath(path: str, script_name: str) -> bool:
+    return path.startswith(script_name) and path[len(script_name) :][:1] in ("", "/")
+
+
+def _text(environ: Mapping[str, Any], name: str) -> str:
+    return str(environ.get(name, ""))
+
+
+def _port(environ: Mapping[str, Any], name: str) -> int:
+    value = _text(environ, name)
+    return int(value) if value.isascii() and value.isdigit() else 0

@@ -1,0 +1,121 @@
+"""`AuthorizerMiddleware`: any WSGI application behind authorizers; and the gate that it shares with `PrivateFiles`.
+
+Contract: the application is called only when every authorizer allowed; a denial goes to the client whole, and whatever
+goes wrong is an error of the gate's own (5xx), never a way in. Needs a server that runs on gevent.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import webob
+
+from gfastcgi.auth import chain
+from gfastcgi.auth.base import Authorizer
+from gfastcgi.auth.fastcgi import FastCGIAuthorizer
+from gfastcgi.auth.gate import Gate
+from gfastcgi.backend.backend import make_hosts
+from gfastcgi.backend.pool import Pool
+from gfastcgi.balance import AsConfigured
+from gfastcgi.config import HostConfig
+from gfastcgi.errors import BackendError, InvalidValue, ProtocolError
+from gfastcgi.gateway import log_stderr
+from gfastcgi.pages import error_page
+from gfastcgi.request import Request
+from gfastcgi.server.wsgi import WSGIApp
+from gfastcgi.wsgi.environ import guarded_environ, request_of
+
+__all__ = ["AuthorizerMiddleware", "Guard", "authorizer_at"]
+
+log = logging.getLogger("gfastcgi")
+
+StartResponse: TypeAlias = "Callable[..., Any]"
+
+
+def authorizer_at(*addresses: str, **options: Any) -> Authorizer:
+    """A FastCGI authorizer at one of `addresses`, each `unix:/path` or `tcp://host:port`.
+
+    `options` are those of a `HostConfig`, such as `read_timeout` (seconds). Raises `InvalidValue`.
+    """
+    options = {"mode": "authorizer", "read_timeout": 30, **options}
+    hosts = make_hosts([HostConfig(**_address(address), **options) for address in addresses])
+    pool = Pool(hosts, AsConfigured(random.Random()), clock=time.monotonic)
+    return FastCGIAuthorizer(", ".join(addresses), pool, log_stderr)
+
+
+def _address(text: str) -> dict[str, Any]:
+    if text.startswith("unix:/"):
+        return {"socket": text.removeprefix("unix:")}
+    host, colon, port = text.removeprefix("tcp://").rpartition(":")
+    if not (text.startswith("tcp://") and colon and host and port.isascii() and port.isdigit()):
+        raise InvalidValue(f"expected unix:/path or tcp://host:port, not {text!r}")
+    return {"host": host.strip("[]"), "port": int(port)}
+
+
+class Guard:
+    """All of `authorizers`, asked in their order; a callable among them is asked with a `webob.Request`."""
+
+    def __init__(self, authorizers: Sequence[Authorizer]) -> None:
+        if not authorizers:
+            raise ValueError("a gate without an authorizer would be open")
+        self._gates = [Gate(repr(authorizer), authorizer, None) for authorizer in authorizers]
+
+    def __repr__(self) -> str:
+        return f"<Guard of {len(self._gates)} authorizers>"
+
+    def ask(self, request: Request, root: str = "/") -> webob.Response | list[tuple[str, str]]:
+        """The response to who may not pass, or the fields that the allowing authorizers add to the final answer."""
+        try:
+            return chain.ask(self._gates, request, root)
+        except (ProtocolError, BackendError) as error:
+            log.error("request %s: %s %r: %s (%s)", request.id, request.method, request.uri, error, error.cause)
+            return error_page(max(error.status_hint, 500), cause=error.cause, request_id=request.id)
+        except Exception:
+            log.exception("request %s: %s %r failed inside the gate", request.id, request.method, request.uri)
+            return error_page(500, cause="internal", request_id=request.id)
+
+
+class AuthorizerMiddleware:
+    """The WSGI application `app`, for whom all of `authorizers` allow.
+
+    `app` finds what they said of the client in its environ (REMOTE_USER, AUTH_TYPE, ...); what the client itself sent
+    under such names is gone. PATH_INFO is normalised: it is what was authorised. The body is not read before.
+    """
+
+    def __init__(self, app: WSGIApp, authorizers: Sequence[Authorizer]) -> None:
+        self._app = app
+        self._guard = Guard(authorizers)
+
+    def __repr__(self) -> str:
+        return f"<AuthorizerMiddleware {self._guard!r}>"
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """WSGI (PEP 3333)."""
+        try:
+            request = request_of(environ)
+        except ProtocolError as error:
+            return answer(error_page(error.status_hint, cause=error.cause), environ, start_response)
+        allowed = self._guard.ask(request)
+        if isinstance(allowed, webob.Response):
+            return answer(allowed, environ, start_response)
+
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            return start_response(status, [*headers, *allowed], *exc_info)
+
+        return self._app(guarded_environ(environ, request), start)
+
+
+def answer(response: webob.Response, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    """`response` as the answer to a WSGI call, as it stands."""
+    body = response.app_iter
+    if "Content-Length" not in response.headers and isinstance(body, list):
+        response.headerlist.append(("Content-Length", str(sum(map(len, body)))))
+    start_response(response.status, response.headerlist)
+    if environ["REQUEST_METHOD"] == "HEAD":
+        getattr(body, "close", lambda: None)()
+        return []
+    return body
