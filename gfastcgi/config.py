@@ -19,6 +19,7 @@ __all__ = [
     "Condition",
     "Config",
     "Extension",
+    "HealthCheck",
     "HostConfig",
     "RewriteRule",
     "ServerConfig",
@@ -73,6 +74,17 @@ class CacheConfig:
         return any(kind == "cookie" or (kind == "header" and name not in NO_CREDENTIALS) for kind, name in self.key)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """`"health-check"`: the path that is asked for, seconds between two checks and for one, and how many decide."""
+
+    path: str
+    interval: int = 5
+    timeout: int = 3
+    rise: int = 2
+    fall: int = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HostConfig:
     """One host entry of `fastcgi.server`. Times are seconds; 0 is "no limit" where lighttpd has it so.
@@ -102,7 +114,7 @@ class HostConfig:
     x_sendfile: bool = False
     x_sendfile_docroot: tuple[str, ...] = ()
     kill_signal: int = 15
-    tcp_fin_propagate: bool = False
+    tcp_fin_propagate: bool | None = None
     connect_timeout: int = 8
     write_timeout: int = 0
     read_timeout: int = 0
@@ -112,6 +124,8 @@ class HostConfig:
     max_connections: int | None = None
     queue_timeout: int = 10
     weight: int = 1
+    resolve: int = 30
+    health_check: HealthCheck | None = None
     require_status: bool = False
     independent: bool = False
     cache: CacheConfig | None = None

@@ -25,7 +25,7 @@ AUTHORIZER_READ_TIMEOUT = 30
 MAX_SOCKET_PATH = 105
 """Bytes of the path of a unix socket: what `sun_path` takes, less what lighttpd keeps back."""
 
-NOT_SERVED = {"health-check": False, "resolve": False, "url": True, "python": True}
+NOT_SERVED = {"url": True, "python": True}
 """Options of ours that are not built yet; True: an authorizer that is not asked would let everybody in."""
 
 

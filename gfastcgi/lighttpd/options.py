@@ -13,6 +13,7 @@ from gfastcgi.config import Extension, HostConfig, ServerConfig, Settings
 from gfastcgi.lighttpd import kinds
 from gfastcgi.lighttpd.caching import cache
 from gfastcgi.lighttpd.flags import feature_flags
+from gfastcgi.lighttpd.health import health_check
 from gfastcgi.lighttpd.kinds import Kind
 from gfastcgi.lighttpd.nodes import Array, Value
 
@@ -74,7 +75,7 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("x-sendfile", kinds.boolean, "the backend may name a file to send instead of its answer"),
         _host("x-sendfile-docroot", kinds.paths, "trees that such a file has to lie in"),
         _host("kill-signal", kinds.integer(1, 64), "signal that ends a spawned process"),
-        _host("tcp-fin-propagate", kinds.boolean, "accepted; a client that leaves always ends its request"),
+        _host("tcp-fin-propagate", kinds.boolean, "end the request of a client that ended its side; absent: 1 s later"),
         _host("connect-timeout", _seconds, "seconds to connect"),
         _host("write-timeout", _seconds, "seconds in which the backend takes nothing; 0: no limit"),
         _host("read-timeout", _seconds, "seconds in which the backend says nothing; 0: no limit"),
@@ -83,6 +84,8 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("max-connections", kinds.integer(1, 65535), "most connections at once to one proc"),
         _host("queue-timeout", _seconds, "seconds that a request waits for a free connection; then 503"),
         _host("weight", kinds.integer(1, 1000), "share of the load"),
+        _host("resolve", _some_seconds, "seconds after which a host name is looked up again"),
+        _host("health-check", health_check, "a path that each proc is asked for; one that fails rests"),
         _host("require-status", kinds.boolean, "an authorizer's answer without a Status line denies"),
         _host("independent", kinds.boolean, "an authorizer that is asked side by side with independent neighbours"),
         _host("cache", cache, "keep the decisions of an authorizer; see docs/authorizers.md"),

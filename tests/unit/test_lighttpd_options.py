@@ -309,8 +309,6 @@ def test_faults_of_extensions(value: str, expected: str) -> None:
     [
         ('"host" => "h", "upgrade" => "enable"', '"upgrade" is known, but not served yet'),
         ('"host" => "h", "recheck" => 5', '"recheck" is for a host with "mode" => "authorizer"'),
-        ('"host" => "h", "resolve" => 30', '"resolve" is known, but not served yet'),
-        ('"host" => "h", "health-check" => ()', '"health-check" is known, but not served yet'),
         ('"bin-path" => "/b", "disable-time" => 0', '"disable-time" 0 restarts a spawned process without a pause'),
     ],
 )
