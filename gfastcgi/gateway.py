@@ -300,21 +300,28 @@ class _Stream:
         self._request = request
         self._exchange = exchange
         self._failed = failed
+        self._is_under_way = False
 
     def __repr__(self) -> str:
         return f"<Stream of {self._exchange!r}>"
 
     def __iter__(self) -> Iterator[bytes]:
+        self._is_under_way = True
         try:
             yield from self._exchange
         except (BackendError, ProtocolError) as error:
+            self._is_under_way = False
             self._failed(error.cause)
             log.error("request %s: the answer broke off: %s (%s)", self._request.id, error, error.cause)
             raise StreamClosed(str(error)) from error
+        self._is_under_way = False
         _log_app_status(self._request, self._exchange)
 
     def close(self) -> None:
         """Gives the backend back, also when nobody wants the body."""
+        if self._is_under_way:
+            self._is_under_way = False
+            self._failed("client_closed")
         self._exchange.close()
 
 

@@ -10,15 +10,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from gfastcgi import assemble
 from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import POLICIES
-from gfastcgi.config import HostConfig
+from gfastcgi.config import Config, Extension, HostConfig, Settings
 from gfastcgi.errors import CAUSES
 from gfastcgi.status import proxy_status, render, snapshot
 from gfastcgi.status.proxy_status import ERROR_TYPES
 
 PACKAGE = Path(__file__).parents[2] / "gfastcgi"
+DOCS = PACKAGE.parent / "docs" / "status.md"
 REQUEST = SimpleNamespace(authority="example.org", path="/", remote_addr="192.0.2.1")
 
 # RFC 9209 section 2.3.
@@ -117,6 +119,13 @@ def test_entries_of_one_name_add_up():
     assert counters["gw.backend.php.load"] == counters["gw.backend.php.0.connected"] == 2
 
 
+def test_an_app_tells_its_counters():
+    host = HostConfig(name="php", socket="/run/php.sock")
+    app = assemble.build(Config(settings=Settings(document_root="/", extensions=(Extension(".php", (host,)),))))
+    assert app.statistics()["gw.backend.php.load"] == 0
+    assert assemble.build(Config(settings=Settings(document_root="/"))).statistics() == {}
+
+
 def test_lines():
     assert render({"fastcgi.requests": 3, "gw.backend.php.load": 0}) == b"fastcgi.requests: 3\ngw.backend.php.load: 0\n"
 
@@ -132,6 +141,13 @@ def test_every_cause_has_a_registered_error_type(cause: str) -> None:
 
 def test_every_error_type_has_its_cause():
     assert ERROR_TYPES.keys() == CAUSES
+
+
+@pytest.mark.parametrize("cause", sorted(CAUSES))
+def test_the_page_names_every_cause_beside_its_error_type(cause: str) -> None:
+    rows = [line for line in DOCS.read_text().splitlines() if line.startswith("| `") and f"`{cause}`" in line]
+    assert len(rows) == 1
+    assert cause == "client_closed" or ERROR_TYPES[cause] in rows[0]
 
 
 def test_proxy_status_of_an_answer():
