@@ -113,8 +113,7 @@ class App:
         """Starts the backends, then accepts. Raises `SpawnError` when one cannot be started."""
         if not self._servers:
             self.bind()
-        for supervisor in self._parts.backends.supervisors:
-            supervisor.start()
+        self._parts.backends.start()
         for server in self._servers:
             server.start()
             address = server.address
@@ -133,12 +132,7 @@ class App:
         gevent.wait([server.drained for server in self._servers], timeout=timeout)
         for server in self._servers:
             server.cut()
-        gevent.joinall(
-            [gevent.spawn(supervisor.stop, max(timeout, 10)) for supervisor in self._parts.backends.supervisors]
-        )
-        for pool in self._parts.backends.pools:
-            for connection in pool.drain():
-                connection.close()
+        self._parts.backends.stop(max(timeout, 10))
         for file in self._parts.log_files.values():
             file.flush()
         self._ended.set()

@@ -1,7 +1,7 @@
 """Builds the backends of a configuration: a pool for each list of hosts, a supervisor for each that is spawned.
 
 Contract: keys, and sites, that share a list of hosts share its pool. Entries that name the same address share its proc,
-with its capacity, kept connections and process; the first of them says how it is spawned. Nothing is started here.
+with its capacity, kept connections and process; the first of them says how it is spawned. Building starts nothing.
 """
 
 from __future__ import annotations
@@ -11,10 +11,16 @@ import random
 import time
 from collections.abc import Iterable
 
-from gfastcgi.backend.backend import Proc, address_of, addresses_of, make_hosts, make_proc
+import gevent
+
+from gfastcgi.backend.backend import Host, Proc, address_of, addresses_of, make_hosts, make_proc, needs_lookup
 from gfastcgi.backend.pool import Pool
 from gfastcgi.backend.slow_start import SlowStart
+from gfastcgi.backend.states import State
 from gfastcgi.balance import AsConfigured
+from gfastcgi.client.capacity import Census
+from gfastcgi.client.health import HealthChecks
+from gfastcgi.client.resolving import Resolving
 from gfastcgi.config import Address, HostConfig, Settings
 from gfastcgi.log import VERBATIM
 from gfastcgi.supervise.supervisor import Supervisor
@@ -34,6 +40,9 @@ class Backends:
         self._procs: dict[Address, Proc] = {}
         self._spawned: dict[Address, HostConfig] = {}
         self._supervisors: dict[Address, Supervisor] = {}
+        self._census = Census()
+        self._resolvings: dict[Host, Resolving] = {}
+        self._checks: list[HealthChecks] = []
 
     def prepare(self, settings: Settings) -> None:
         """Makes the pools of `settings`, those that are not there yet."""
@@ -57,6 +66,12 @@ class Backends:
         )  # fmt: skip
         self._pools[key] = pool
         self.pools.append(pool)
+        pool.on_move = self._moved
+        for host in live:
+            if needs_lookup(host.config):
+                self._resolvings[host] = Resolving(host, self._find_proc, self._forget)
+            if host.config.health_check is not None:
+                self._checks.append(HealthChecks(host, settings.document_root))
         supervisors: list[Supervisor] = []
         for host in live:
             if host.config.bin_path:
@@ -68,6 +83,31 @@ class Backends:
         # For "min-procs" => 0: the first request starts a process.
         pool.wake = lambda: any(supervisor.want_one() for supervisor in supervisors)
         return pool
+
+    def start(self) -> None:
+        """Starts processes, looks names up once, then watches over all. Raises `SpawnError`."""
+        for supervisor in self.supervisors:
+            supervisor.start()
+        gevent.joinall([resolving.start() for resolving in self._resolvings.values()])
+        self._census.start(self.pools)
+        for checks in self._checks:
+            checks.start()
+
+    def stop(self, timeout: float) -> None:
+        """Ends what `start` started: processes get `timeout` seconds. Closes the kept connections."""
+        for watch in (self._census, *self._resolvings.values(), *self._checks):
+            watch.stop()
+        gevent.joinall([gevent.spawn(supervisor.stop, timeout) for supervisor in self.supervisors])
+        for pool in self.pools:
+            for connection in pool.drain():
+                connection.close()
+
+    def _moved(self, proc: Proc) -> None:
+        self._census.consider(proc)
+        if proc.state is State.DISABLED:
+            for host in proc.hosts:
+                if host in self._resolvings:
+                    self._resolvings[host].hurry()
 
     def _find_procs(self, config: HostConfig) -> list[Proc]:
         """The procs of an entry, those that are known by their address among them."""
@@ -83,6 +123,9 @@ class Backends:
             proc.capacity = min(config.max_connections, proc.capacity or config.max_connections)
         proc.keep_alive = proc.keep_alive and config.keep_alive is not False
         return proc
+
+    def _forget(self, proc: Proc) -> None:
+        self._procs.pop(proc.address, None)
 
 
 def _log_debug(line: str) -> None:

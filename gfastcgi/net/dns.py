@@ -19,7 +19,7 @@ class LookupFailed(GfastcgiError):
 
 
 def look_up(name: str, *, seconds: float = 5.0) -> list[str]:
-    """The addresses of `name` as text, IPv4 and IPv6, each once. Raises `LookupFailed`, after `seconds` at the latest."""
+    """The addresses of `name` as text, IPv4 and IPv6, each once. Raises `LookupFailed`, at the latest in `seconds`."""
     resolver = gevent.get_hub().resolver
     try:
         with gevent.Timeout(seconds):
