@@ -55,7 +55,7 @@ class Pool:
         self.wake: Callable[[], bool] | None = None
         """Starts a proc when a request finds none that was ever started; whether one runs then."""
         self.on_move: Callable[[Proc], None] | None = None
-        """Is told of every proc that changed its state."""
+        """Is told of every proc that came, or changed its state."""
         for host in self.hosts:
             host.pool = self
             for proc in host.procs:
@@ -229,6 +229,8 @@ class Pool:
         self._candidates = None
         if proc.state is _RUNNING:
             _serve([self])
+        if self.on_move is not None:
+            self.on_move(proc)
 
     def remove(self, host: Host, proc: Proc) -> Sequence[Any]:
         """`host` has `proc` no longer; the requests that are there are finished. Returns the connections to close."""
