@@ -39,6 +39,7 @@ from gfastcgi.fcgi.events import (
     Event,
     GetValues,
     Params,
+    ParamsText,
     Stderr,
     Stdin,
     Stdout,
@@ -46,7 +47,7 @@ from gfastcgi.fcgi.events import (
     UnknownType,
     Values,
 )
-from gfastcgi.fcgi.params import decode_pairs, encode_pairs
+from gfastcgi.fcgi.params import decode_pairs, decode_text, encode_pairs
 from gfastcgi.fcgi.records import RecordReader, encode_record, encode_stream
 from gfastcgi.fcgi.states import ANSWER, ANSWERING, END, REQUEST, SENT_STDIN, STATE_NAMES, begin_state
 
@@ -59,6 +60,7 @@ __all__ = [
     "Event",
     "GetValues",
     "Params",
+    "ParamsText",
     "Stderr",
     "Stdin",
     "Stdout",
@@ -76,6 +78,8 @@ _unpack_end = _END_BODY.unpack
 _BEGIN_AND_HEADER = Struct("!BBHHH HB5x BBHHH")
 _ONE_END = Struct("!BBHI")
 _TWO_ENDS = Struct("!BBHIBBHI")
+# The empty record behind STDOUT, and END_REQUEST.
+_STDOUT_END = Struct("!BBHIBBHHH IB3x")
 
 DEFAULT_MAX_PARAMS: Final = 1 << 20
 """Bytes of PARAMS that one request may send; as many as a web server with 64 KiB of fields needs, 16 times over."""
@@ -256,13 +260,17 @@ class WebServer(_Connection):
 
 
 class Application(_Connection):
-    """The application's end: reads requests, and answers them. PARAMS have at most `max_params` bytes a request."""
+    """The application's end: reads requests, and answers them. PARAMS have at most `max_params` bytes a request.
 
-    __slots__ = ("_max_params", "_params")
+    `as_text`: they are reported as `ParamsText`, not as `Params`.
+    """
 
-    def __init__(self, *, max_params: int = DEFAULT_MAX_PARAMS) -> None:
+    __slots__ = ("_as_text", "_max_params", "_params")
+
+    def __init__(self, *, max_params: int = DEFAULT_MAX_PARAMS, as_text: bool = False) -> None:
         super().__init__()
         self._max_params = max_params
+        self._as_text = as_text
         self._params: dict[int, bytearray] = {}
 
     def receive_data(self, data: bytes) -> list[Event]:
@@ -311,9 +319,9 @@ class Application(_Connection):
                 raise BadRecord(f"the request {request_id} has more than {self._max_params} bytes of PARAMS")
             params += content
             return None
-        pairs = decode_pairs(bytes(params))
+        whole = bytes(params)
         params.clear()
-        return Params(request_id, pairs)
+        return ParamsText(request_id, decode_text(whole)) if self._as_text else Params(request_id, decode_pairs(whole))
 
     def send_stdout(self, request_id: int, data: bytes) -> bytes:
         """The next piece of the CGI response; b"" ends it."""
@@ -326,6 +334,17 @@ class Application(_Connection):
     def _send_stream(self, kind: int, request_id: int, data: bytes) -> bytes:
         _send(ANSWER, self._answers, request_id, kind if data else END | kind)
         return encode_stream(kind, request_id, data) if data else encode_record(kind, request_id, b"")
+
+    def finish_request(self, request_id: int, data: bytes, app_status: int = 0) -> bytes:
+        """The rest of the CGI response (b"": none), its end, and END_REQUEST, in one piece."""
+        state = self._answers.get(request_id)
+        start = self.send_stdout(request_id, data) if data else b""
+        if state != ANSWERING:
+            return start + self.send_stdout(request_id, b"") + self.end_request(request_id, app_status)
+        del self._requests[request_id], self._answers[request_id], self._params[request_id]
+        return start + _STDOUT_END.pack(
+            1, STDOUT, request_id, 0, 1, END_REQUEST, request_id, 8, 0, app_status & 0xFFFFFFFF, REQUEST_COMPLETE
+        )
 
     def end_request(self, request_id: int, app_status: int = 0, protocol_status: int = REQUEST_COMPLETE) -> bytes:
         """END_REQUEST (section 5.5); `app_status` is the exit status, as an unsigned 32-bit number."""

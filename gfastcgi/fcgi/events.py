@@ -15,6 +15,7 @@ __all__ = [
     "Event",
     "GetValues",
     "Params",
+    "ParamsText",
     "Stderr",
     "Stdin",
     "Stdout",
@@ -88,6 +89,14 @@ class Params:
 
 
 @dataclass(slots=True)
+class ParamsText:
+    """The same as text: each byte is a character (Latin-1), as WSGI has it; of equal names the last counts."""
+
+    request_id: int
+    variables: dict[str, str]
+
+
+@dataclass(slots=True)
 class Stdin:
     """A piece of the request's content (section 5.3)."""
 
@@ -119,5 +128,5 @@ class GetValues:
 
 Event = (
     Stdout | Stderr | EndRequest | Values | UnknownType | UnknownManagement
-    | BeginRequest | Params | Stdin | Data | AbortRequest | GetValues
+    | BeginRequest | Params | ParamsText | Stdin | Data | AbortRequest | GetValues
 )  # fmt: skip

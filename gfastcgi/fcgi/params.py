@@ -14,7 +14,7 @@ from struct import Struct
 
 from gfastcgi.errors import BadRecord, LocalProtocolError
 
-__all__ = ["decode_pairs", "encode_pair", "encode_pairs"]
+__all__ = ["decode_pairs", "decode_text", "encode_pair", "encode_pairs"]
 
 _LONG = Struct("!I")
 _LONG_BIT = 0x80000000
@@ -71,6 +71,27 @@ def decode_pairs(data: bytes) -> list[tuple[bytes, bytes]]:
         pairs.append((data[at:middle], data[middle:stop]))
         at = stop
     return pairs
+
+
+def decode_text(data: bytes) -> dict[str, str]:
+    """As `decode_pairs`, as text: each byte is a character (Latin-1). Of equal names the last counts."""
+    found = {}
+    text = data.decode("latin-1")
+    at, end = 0, len(data)
+    while at < end:
+        name_length, value_length = data[at], data[at + 1] if at + 1 < end else 128
+        if name_length < 128 and value_length < 128:
+            at += 2
+        else:
+            name_length, at = _decode_length(data, at)
+            value_length, at = _decode_length(data, at)
+        middle = at + name_length
+        stop = middle + value_length
+        if stop > end:
+            raise BadRecord(f"a pair of {name_length} + {value_length} bytes where {end - at} are left")
+        found[text[at:middle]] = text[middle:stop]
+        at = stop
+    return found
 
 
 def _decode_length(data: bytes, at: int) -> tuple[int, int]:
