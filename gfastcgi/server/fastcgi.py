@@ -1,4 +1,4 @@
-"""A FastCGI application under gevent: hosts a WSGI application, an authorizer or both on a listening socket.
+"""A FastCGI application under gevent: hosts a WSGI application, an authorizer, a filter, or all, on a listening socket.
 
 Contract: connections are kept where the web server asks for it, and carry any number of requests at once, a greenlet
 each. Nothing is monkey-patched: an application that blocks stops all others of its process while it does.
@@ -6,27 +6,33 @@ each. Nothing is monkey-patched: an application that blocks stops all others of 
 
 from __future__ import annotations
 
+import _socket
 import ipaddress
 import logging
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import gevent
-from gevent import socket
+import webob
+from gevent import get_hub, socket
 from gevent.event import Event
-from gevent.pool import Pool
-from gevent.server import StreamServer
 
 from gfastcgi.fcgi import constants
-from gfastcgi.net.streams import Stream
-from gfastcgi.server.fastcgi_connection import Connection, Service
-from gfastcgi.server.wsgi import Authorizer, WSGIApp, as_application
+from gfastcgi.server import authorizer as authorizers
+from gfastcgi.server.fastcgi_connection import Connection
+from gfastcgi.server.fastcgi_request import ROLE_NAMES, Service
+from gfastcgi.server.wsgi import WSGIApp, fixed_environ
 
 __all__ = ["FastCGIServer", "listener_from_fd", "run"]
 
 _log = logging.getLogger(__name__)
+
+_ROLES = {name.lower(): role for role, name in ROLE_NAMES.items()}
+
+_ACCEPTED_AT_ONCE = 16
+"""Connections that one turn of the hub takes where no other process may want them."""
 
 
 def listener_from_fd(fd: int = constants.LISTENSOCK_FILENO) -> socket.socket:
@@ -45,34 +51,47 @@ def listener_from_fd(fd: int = constants.LISTENSOCK_FILENO) -> socket.socket:
 def run(
     app: WSGIApp | None = None,
     *,
-    authorizer: Authorizer | None = None,
     listener: socket.socket | None = None,
     stop_timeout: float = 30.0,
+    on_start: Callable[[FastCGIServer], None] | None = None,
     **options: Any,
-) -> None:
-    """Serves on `listener`, by default that of descriptor 0, until SIGTERM, SIGINT or SIGUSR1; then requests have
-    `stop_timeout` seconds to end. `options` are those of `FastCGIServer`."""
+) -> int:
+    """Serves on `listener`, by default that of descriptor 0, until SIGTERM, SIGINT, SIGUSR1 or SIGHUP; then requests
+    have `stop_timeout` seconds to end. `options` are those of `FastCGIServer`. Returns the signal's number."""
     if listener is None:
         listener = listener_from_fd()
         options.setdefault("is_multiprocess", True)
-    server = FastCGIServer(listener, app, authorizer=authorizer, **options)
+    server = FastCGIServer(listener, app, **options)
+    received: list[int] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        server.stop(stop_timeout)
+
     handlers = [
-        gevent.signal_handler(number, server.stop, stop_timeout)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        gevent.signal_handler(number, stop, number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
     ]
     try:
+        server.start()
+        if on_start is not None:
+            on_start(server)
         server.serve_forever()
     finally:
         for handler in handlers:
             handler.cancel()
+    return received[0] if received else 0
 
 
 class FastCGIServer:
-    """Serves `app` as a responder and `authorizer` as an authorizer; an absent one is UNKNOWN_ROLE.
+    """Serves `app` in each of `roles`, and `authorizer` and `filter` in theirs; the others are UNKNOWN_ROLE.
 
+    `app` and `filter` are WSGI applications; a filter finds the file that it works on as `environ["fastcgi.data"]`.
+    `authorizer` is a function, or made by `@authorizer`; as `app` the latter plays its own role.
     Connections beyond `max_connections` wait unaccepted; requests beyond `max_requests` are ended with OVERLOADED.
     `allowed_addresses`: the IP addresses that may connect; None: those of FCGI_WEB_SERVER_ADDRS (section 3.2); empty:
-    all. `is_multiprocess`: other processes serve the same application (`wsgi.multiprocess`).
+    all. `is_multiprocess`: other processes serve the same application (`wsgi.multiprocess`). `environ`: more for every
+    environ. `max_spooled`: bytes in a file for one request that is not read while others may follow it.
     `write_timeout`: seconds without progress after which a web server that reads nothing is cut off.
     """
 
@@ -80,39 +99,54 @@ class FastCGIServer:
         self,
         listener: socket.socket,
         app: WSGIApp | None = None,
+        roles: Collection[str] | None = None,
         *,
-        authorizer: Authorizer | None = None,
+        authorizer: Callable[[webob.Request], authorizers.Answer] | authorizers.Authorizer | None = None,
+        filter: WSGIApp | None = None,
+        environ: Mapping[str, Any] | None = None,
         max_connections: int = 1024,
         max_requests: int = 1024,
+        max_spooled: int = 1 << 30,
         is_multiprocess: bool = False,
         allowed_addresses: Collection[str] | None = None,
         write_timeout: float = 60.0,
     ) -> None:
-        roles: dict[int, WSGIApp] = {}
-        if app is not None:
-            roles[constants.RESPONDER] = app
-        if authorizer is not None:
-            roles[constants.AUTHORIZER] = as_application(authorizer)
+        """Raises ValueError for a role that there is not, or one with two to play it."""
         values = {
             constants.MAX_CONNS: b"%d" % max_connections,
             constants.MAX_REQS: b"%d" % max_requests,
             constants.MPXS_CONNS: b"1",
         }
-        self._service = Service(roles, max_requests, values, is_multiprocess)
-        self._write_timeout = write_timeout
+        self._service = Service(
+            roles=_cast(app, roles, authorizer, filter),
+            max_requests=max_requests,
+            values=values,
+            fixed={
+                role: {**fixed_environ(name, is_multiprocess=is_multiprocess), **(environ or {})}
+                for role, name in ROLE_NAMES.items()
+            },
+            max_spooled=max_spooled,
+            write_timeout=write_timeout,
+        )
+        self._max_connections = max_connections
         self._allowed = _addresses(allowed_addresses)
         self._connections: set[Connection] = set()
         self._stopped = Event()
-        self._acceptor = StreamServer(listener, self._serve, spawn=Pool(max_connections))
+        listener.setblocking(False)
+        self._family, self._kind, self._proto = listener.family, listener.type, listener.proto
+        self._listener = _socket.socket(self._family, self._kind, self._proto, listener.detach())
         # Siblings may share the listener: none takes more than it can begin with.
-        self._acceptor.max_accept = 1
+        self._accepted_at_once = 1 if is_multiprocess else _ACCEPTED_AT_ONCE
+        self._acceptor: Any = None
 
     def __repr__(self) -> str:
         return f"<FastCGIServer {len(self._connections)} connections, {self._service.open_requests} requests>"
 
     def start(self) -> None:
         """Begins to accept, and returns."""
-        self._acceptor.start()
+        if self._acceptor is None:
+            self._acceptor = get_hub().loop.io(self._listener.fileno(), 1)
+            self._watch()
 
     def serve_forever(self) -> None:
         """Serves until `stop` has done its work."""
@@ -122,22 +156,89 @@ class FastCGIServer:
     def stop(self, timeout: float = 30.0) -> None:
         """Accepts no more; open requests have `timeout` seconds to end, then they are killed."""
         self._service.is_stopping = True
-        self._acceptor.close()
+        if self._acceptor is not None:
+            self._acceptor.stop()
+            self._acceptor.close()
+        self._listener.close()
         for connection in list(self._connections):
             connection.end_if_idle()
-        self._acceptor.stop(timeout)
+        if self._service.open_requests:
+            self._service.idle.wait(timeout)
+        for connection in list(self._connections):
+            connection.break_off()
+        if self._service.open_requests:
+            self._service.idle.wait(1.0)
         self._stopped.set()
 
-    def _serve(self, sock: socket.socket, address: Any) -> None:
+    # Accepting
+
+    def _watch(self) -> None:
+        if self._service.is_stopping or self._acceptor is None:
+            return
+        if len(self._connections) < self._max_connections:
+            self._acceptor.start(self._accept)
+        else:
+            self._acceptor.stop()
+
+    def _accept(self) -> None:
+        for _ in range(self._accepted_at_once):
+            if len(self._connections) >= self._max_connections or self._service.is_stopping:
+                break
+            try:
+                fd, address = self._listener._accept()  # type: ignore[attr-defined]
+            except (BlockingIOError, ConnectionAbortedError):
+                break
+            except OSError as error:
+                _log.error("no connection accepted: %s", error)
+                break
+            self._serve(_socket.socket(self._family, self._kind, self._proto, fd), address)
+        if len(self._connections) >= self._max_connections:
+            self._watch()
+
+    def _serve(self, sock: _socket.socket, address: Any) -> None:
         if self._allowed and isinstance(address, tuple) and _plain(address[0]) not in self._allowed:
             _log.warning("connection refused: %s is not in FCGI_WEB_SERVER_ADDRS", address[0])
+            sock.close()
             return
-        connection = Connection(self._service, Stream.adopt(sock, write_timeout=self._write_timeout))
+        sock.setblocking(False)
+        if self._family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(self._service, sock, self._discard)
         self._connections.add(connection)
-        try:
-            connection.run()
-        finally:
-            self._connections.discard(connection)
+        connection.start()
+
+    def _discard(self, connection: Connection) -> None:
+        was_full = len(self._connections) >= self._max_connections
+        self._connections.discard(connection)
+        if was_full:
+            self._watch()
+
+
+def _cast(
+    app: WSGIApp | None,
+    roles: Collection[str] | None,
+    authorizer: Callable[[webob.Request], authorizers.Answer] | authorizers.Authorizer | None,
+    filter: WSGIApp | None,
+) -> dict[int, WSGIApp]:
+    """Who plays which role. Raises ValueError."""
+    played: list[tuple[str, WSGIApp]] = []
+    if app is not None:
+        own = ("authorizer",) if isinstance(app, authorizers.Authorizer) else ("responder",)
+        played += [(role, app) for role in (own if roles is None else roles)]
+    if authorizer is not None:
+        is_made = isinstance(authorizer, authorizers.Authorizer)
+        played.append(("authorizer", authorizer if is_made else authorizers.Authorizer(authorizer)))  # type: ignore[arg-type]
+    if filter is not None:
+        played.append(("filter", filter))
+    cast: dict[int, WSGIApp] = {}
+    for name, player in played:
+        role = _ROLES.get(name)
+        if role is None:
+            raise ValueError(f"the roles are {', '.join(_ROLES)}, not {name!r}")
+        if role in cast:
+            raise ValueError(f"two are to play the role {name}")
+        cast[role] = player
+    return cast
 
 
 def _addresses(allowed: Collection[str] | None) -> frozenset[str]:

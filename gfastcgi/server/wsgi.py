@@ -1,27 +1,29 @@
 """One FastCGI request as a call of a WSGI application (PEP 3333), free of connections.
 
-Contract: `make_environ` turns params into an environ; `Answer.respond` calls the application, sends what it must not
-hold back, and returns the rest, so that a short answer leaves in one piece with its end.
+Contract: `complete_environ` makes an environ of meta-variables; `Answer.respond` calls the application, sends what it
+must not hold back, and returns the rest, so that a short answer leaves in one piece with its end.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
-import webob
-
-__all__ = ["Answer", "Authorizer", "ErrorStream", "FileWrapper", "WSGIApp", "as_application", "make_environ"]
+__all__ = [
+    "Answer",
+    "ErrorStream",
+    "FileWrapper",
+    "WSGIApp",
+    "complete_environ",
+    "fixed_environ",
+]
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 """A WSGI application."""
-
-Authorizer = Callable[[webob.Request], webob.Response]
-"""200 allows, with the response's `Variable-NAME` fields as variables (FastCGI 1.0 section 6.3); all else denies."""
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
@@ -33,36 +35,46 @@ _VALUE = re.compile(r"[\t -~\x80-\xff]*")
 _NOT_IN_ENVIRON = ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY")
 
 
+_DEFAULTS = (
+    ("REQUEST_METHOD", "GET"), ("QUERY_STRING", ""), ("SERVER_NAME", "localhost"), ("SERVER_PROTOCOL", "HTTP/1.0"),
+)  # fmt: skip
+
+
 class Readable(Protocol):
     """What `FileWrapper` reads."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
-def make_environ(pairs: list[tuple[bytes, bytes]], *, is_authorizer: bool, is_multiprocess: bool) -> dict[str, Any]:
-    """The environ of a request, without `wsgi.input` and `wsgi.errors`."""
-    environ: dict[str, Any] = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+def fixed_environ(role: str, *, is_multiprocess: bool) -> dict[str, Any]:
+    """What the environ of every request of a role holds, whatever was sent."""
+    return {
+        "FCGI_ROLE": role,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": is_multiprocess,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+
+
+def complete_environ(environ: dict[str, Any], fixed: Mapping[str, Any], *, is_authorizer: bool) -> None:
+    """Makes an environ of the meta-variables in it, but for `wsgi.input` and `wsgi.errors`."""
     for name in _NOT_IN_ENVIRON:
         environ.pop(name, None)
     _complete_path(environ)
     if is_authorizer:
         environ.pop("CONTENT_LENGTH", None)
     is_https = environ.get("HTTPS", "").lower() in ("on", "1") or environ.get("REQUEST_SCHEME") == "https"
-    environ.setdefault("REQUEST_METHOD", "GET")
-    environ.setdefault("QUERY_STRING", "")
-    environ.setdefault("SERVER_NAME", "localhost")
-    environ.setdefault("SERVER_PORT", "443" if is_https else "80")
-    environ.setdefault("SERVER_PROTOCOL", "HTTP/1.0")
-    environ.update({
-        "FCGI_ROLE": "AUTHORIZER" if is_authorizer else "RESPONDER",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "https" if is_https else "http",
-        "wsgi.multithread": False,
-        "wsgi.multiprocess": is_multiprocess,
-        "wsgi.run_once": False,
-        "wsgi.file_wrapper": FileWrapper,
-    })  # fmt: skip
-    return environ
+    for name, value in _DEFAULTS:
+        if name not in environ:
+            environ[name] = value
+    environ.update(fixed)
+    if is_https:
+        environ["wsgi.url_scheme"] = "https"
+    if "SERVER_PORT" not in environ:
+        environ["SERVER_PORT"] = "443" if is_https else "80"
 
 
 def _complete_path(environ: dict[str, Any]) -> None:
@@ -85,17 +97,6 @@ def _path_of(environ: dict[str, Any]) -> str:
     decoded = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
     end = "/" if decoded.endswith("/") and decoded.strip("/") else ""
     return posixpath.normpath("/" + decoded.lstrip("/")) + end
-
-
-def as_application(authorizer: Authorizer) -> WSGIApp:
-    """An authorizer as a WSGI application."""
-
-    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        response = authorizer(webob.Request(environ))
-        chunks: Iterable[bytes] = response(environ, start_response)
-        return chunks
-
-    return application
 
 
 class FileWrapper:

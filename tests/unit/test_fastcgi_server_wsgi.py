@@ -121,7 +121,7 @@ def test_an_unread_upload_waits_outside(rig: Rig) -> None:
         return echo(environ, start_response)
 
     client = rig.serve(app)
-    client.begin(pairs=post(len(data)), stdin=None)
+    client.begin(pairs=post(len(data)), keep_conn=False, stdin=None)
     sender = gevent.spawn(client.stdin, data)
     with pytest.raises(gevent.Timeout), gevent.Timeout(0.3):
         sender.get()

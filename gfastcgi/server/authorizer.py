@@ -1,0 +1,84 @@
+"""Authorizers in Python as FastCGI applications of the role AUTHORIZER (FastCGI 1.0 section 6.3).
+
+Contract: a function of a `webob.Request` that says yes or no; what it does not say clearly, or raises, is no yes: the
+web server gets a 500, which denies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import update_wrapper
+from typing import Any
+
+import webob
+
+from gfastcgi.auth.base import Allow, Deny
+
+__all__ = ["Answer", "Authorizer", "authorizer"]
+
+Answer = Allow | Deny | webob.Response | str | bool
+"""What an authorizer may answer:
+
+`Allow`: its variables become meta-variables of the request. `Deny`: its response goes to the client. `True` and
+`False`: yes, and a plain 403. A `str`: yes, and REMOTE_USER. A `webob.Response`: as the protocol has it, 200 allows
+with the response's `Variable-NAME` fields, all else denies.
+"""
+
+
+class Authorizer:
+    """A function that decides, as a WSGI application of the role AUTHORIZER."""
+
+    def __init__(self, decide: Callable[[webob.Request], Answer]) -> None:
+        self._decide = decide
+        update_wrapper(self, decide, updated=())
+
+    def __repr__(self) -> str:
+        return f"<Authorizer {getattr(self, '__qualname__', self._decide)}>"
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """PEP 3333's. Raises TypeError, ValueError for an answer that is none."""
+        response = _response(self._decide(webob.Request(environ)))
+        chunks: Iterable[bytes] = response(environ, start_response)
+        return chunks
+
+
+def authorizer(decide: Callable[[webob.Request], Answer]) -> Authorizer:
+    """Makes an authorizer of a function, for `FastCGIServer` and `gfastcgi wsgi`: `@authorizer`."""
+    return Authorizer(decide)
+
+
+def _response(answer: Answer) -> webob.Response:
+    if isinstance(answer, webob.Response):
+        return answer
+    if isinstance(answer, Allow):
+        return _allowed(answer)
+    if isinstance(answer, Deny):
+        return _denied(answer.response)
+    if answer is True:
+        return _allowed(Allow())
+    if answer is False:
+        return webob.Response("Forbidden\n", status=403, content_type="text/plain")
+    if isinstance(answer, str) and answer:
+        return _allowed(Allow({b"REMOTE_USER": answer.encode()}))
+    raise TypeError(
+        f"an authorizer answers Allow, Deny, a webob.Response, a user's name, True or False, not {answer!r}"
+    )
+
+
+def _allowed(allow: Allow) -> webob.Response:
+    response = webob.Response(status=200, content_type="text/plain")
+    for variable, data in allow.variables.items():
+        response.headers.add(f"Variable-{variable.decode('latin-1')}", data.decode("latin-1"))
+    for name, value in allow.response_headers:
+        response.headers.add(name, value)
+    if allow.max_age is not None:
+        response.headers["Cache-Control"] = f"max-age={allow.max_age:.0f}" if allow.max_age >= 1 else "no-store"
+    if allow.vary:
+        response.headers["Vary"] = b", ".join(allow.vary).decode("latin-1")
+    return response
+
+
+def _denied(response: webob.Response) -> webob.Response:
+    if response.status_int == 200:
+        raise ValueError("a Deny with the status 200 would allow")
+    return response
