@@ -15,6 +15,7 @@ from gfastcgi.backend.states import State
 from gfastcgi.config import Address, HostConfig
 
 if TYPE_CHECKING:
+    from gfastcgi.backend.latency import Latency
     from gfastcgi.backend.pool import Pool
 
 __all__ = ["Host", "Proc", "address_of", "addresses_of", "make_hosts", "make_proc", "make_procs", "needs_lookup"]
@@ -73,9 +74,11 @@ class Proc:
 class Host:
     """One host entry. `name` is unique among the hosts of a pool and the same on every gateway."""
 
-    __slots__ = ("config", "fault", "load", "name", "pool", "procs", "weight")
+    __slots__ = ("config", "fault", "load", "measured", "name", "place", "pool", "procs", "weight")
 
     pool: Pool
+    place: int
+    """Where it stands among the hosts of its pool."""
 
     def __init__(self, config: HostConfig, procs: Sequence[Proc], *, name: str = "") -> None:
         self.config = config
@@ -86,6 +89,12 @@ class Host:
         """The requests at its procs, also those that other hosts sent there."""
         self.fault = ""
         """Why it has no procs."""
+        self.measured: Latency | None = None
+
+    @property
+    def latency(self) -> float:
+        """Seconds that its answers take; 0.0: nothing is known, or nobody wants to know."""
+        return 0.0 if self.measured is None else self.measured.seconds
 
     def __repr__(self) -> str:
         return f"<Host {self.name} load {self.load} procs {len(self.procs)}>"

@@ -13,6 +13,8 @@ from typing import Any
 
 from gfastcgi.backend import debug
 from gfastcgi.backend.backend import Host, Proc
+from gfastcgi.backend.candidates import Candidates, free_proc
+from gfastcgi.backend.latency import Latency
 from gfastcgi.backend.lease import Lease, Waiter
 from gfastcgi.backend.reasons import unavailable
 from gfastcgi.backend.slow_start import SlowStart
@@ -26,7 +28,10 @@ _RUNNING = State.RUNNING
 
 
 class Pool:
-    """The hosts of one extension. `clock` gives seconds (monotonic); `log` gets the lines of `fastcgi.debug`."""
+    """The hosts of one extension. `clock` gives seconds (monotonic); `log` gets the lines of `fastcgi.debug`.
+
+    With `measures` each host keeps the latency of its answers, for a policy that wants it.
+    """
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class Pool:
         log: Callable[[str], None] | None = None,
         level: int = debug.CHOICES,
         slow_start: SlowStart | None = None,
+        measures: bool = False,
     ) -> None:
         self.hosts = list(hosts)
         self._policy = policy
@@ -44,8 +50,8 @@ class Pool:
         self._log = log
         self._level = level
         self._only_host = self.hosts[0] if len(self.hosts) == 1 else None
-        self._candidates: list[Host] | None = None
-        """Hosts with a free slot; None: to be found again."""
+        self._candidates = Candidates(self.hosts)
+        self.measures = measures
         self._resting: dict[Proc, None] = {}
         self._waiters: dict[Waiter, float] = {}
         """Who waits, first come first, and since when."""
@@ -58,6 +64,7 @@ class Pool:
         """Is told of every proc that came, or changed its state."""
         for host in self.hosts:
             host.pool = self
+            host.measured = Latency(clock) if measures else None
             for proc in host.procs:
                 self._join(host, proc)
 
@@ -119,9 +126,11 @@ class Pool:
             host.load -= 1
             pool = host.pool
             if was_full:
-                pool._candidates = None
+                pool._candidates.update(host)
             if pool._waiters:
                 is_wanted = True
+        if lease.since:
+            self._give_up(lease)
         if self._log is not None:
             self._log(debug.format_release(lease.number, proc))
             self._log_table()
@@ -143,7 +152,9 @@ class Pool:
         """
         if proc.capacity is not None and proc.load >= proc.capacity:
             return None
-        return self._take(host, proc)
+        lease = self._take(host, proc)
+        lease.since = 0.0
+        return lease
 
     # What becomes of a lease's proc
 
@@ -152,6 +163,17 @@ class Pool:
         lease.proc.connected += 1
         if self._log is not None and self._level >= debug.CONNECTIONS:
             self._log(debug.format_connected(lease.number, lease.proc))
+
+    def answered(self, lease: Lease) -> None:
+        """The head of the answer has come. Only what `measures` has to be told."""
+        measured = lease.host.measured
+        if measured is not None and lease.since:
+            measured.observe(self._clock() - lease.since)
+            lease.since = 0.0
+
+    def _give_up(self, lease: Lease) -> None:
+        if lease.host.measured is not None:
+            lease.host.measured.give_up(self._clock() - lease.since)
 
     def failed(self, lease: Lease, cause: str = "connect_failed") -> Sequence[Any]:
         """The proc could not be reached: it rests for `"disable-time"`. Returns the connections to close."""
@@ -226,7 +248,7 @@ class Pool:
         """`host` has one proc more, a new one or one that other hosts have, too."""
         host.procs.append(proc)
         self._join(host, proc)
-        self._candidates = None
+        self._candidates.forget()
         if proc.state is _RUNNING:
             _serve([self])
         if self.on_move is not None:
@@ -237,7 +259,7 @@ class Pool:
         host.procs.remove(proc)
         proc.hosts.remove(host)
         host.load -= proc.load
-        self._candidates = None
+        self._candidates.forget()
         if self not in _pools_of(proc):
             self._resting.pop(proc, None)
             self._slow_start.discard(proc)
@@ -270,15 +292,11 @@ class Pool:
         host = self._only_host or self._select(request, tried)
         if host is None:
             return None
-        proc = _free_proc(host, tried)
+        proc = free_proc(host, tried)
         return None if proc is None else self._take(host, proc)
 
     def _select(self, request: RequestKey, tried: Collection[Proc]) -> Host | None:
-        candidates = self._candidates
-        if tried:
-            candidates = [host for host in self.hosts if _free_proc(host, tried) is not None]
-        elif candidates is None:
-            candidates = self._candidates = [host for host in self.hosts if _free_proc(host, ()) is not None]
+        candidates = self._candidates.find(tried)
         if len(candidates) < 2:
             return candidates[0] if candidates else None
         return self._policy.select(candidates, request)
@@ -291,9 +309,11 @@ class Pool:
         for each in proc.hosts:
             each.load += 1
             if is_full:
-                each.pool._candidates = None
+                each.pool._candidates.update(each)
         self._leases += 1
         lease = Lease(host, proc, proc.idle.pop() if proc.idle else None, self._leases)
+        if self.measures:
+            lease.since = self._clock()
         if self._log is not None:
             self._log(debug.format_got(lease.number, proc))
         return lease
@@ -363,7 +383,7 @@ def _pools_of(proc: Proc) -> Collection[Pool]:
 
 def _choose_anew(proc: Proc) -> None:
     for host in proc.hosts:
-        host.pool._candidates = None
+        host.pool._candidates.forget()
 
 
 def _hand_over(proc: Proc) -> None:
@@ -392,18 +412,6 @@ def _serve(pools: Iterable[Pool]) -> None:
         if lease is not None:
             del pool._waiters[waiter]
             waiter.grant(lease)
-
-
-def _free_proc(host: Host, tried: Collection[Proc]) -> Proc | None:
-    # The least loaded; among equals one with a kept connection, which saves connecting.
-    best: Proc | None = None
-    for proc in host.procs:
-        capacity = proc.capacity
-        if proc.state is not _RUNNING or (capacity is not None and proc.load >= capacity) or (tried and proc in tried):
-            continue
-        if best is None or proc.load < best.load or (proc.load == best.load and proc.idle and not best.idle):
-            best = proc
-    return best
 
 
 def _take_idle(proc: Proc) -> list[Any]:

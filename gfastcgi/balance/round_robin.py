@@ -1,7 +1,7 @@
 """`round-robin`: every host in its turn, as often as its weight says, the turns spread evenly.
 
-Plan: smooth weighted round-robin. Each turn every host earns its weight and the richest pays the sum of all weights.
-A host that goes away takes its balance along; one that comes back starts with the average, so that nobody is owed.
+Plan: stride scheduling (Waldspurger and Weihl, 1995). Time is counted in turns of a host of weight 1; a host is due
+again 1/weight after its last turn, and who is due soonest is next. Who was away does not catch up on what it missed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from gfastcgi.balance.base import C, RequestKey
+from gfastcgi.balance.base import C, Candidate, RequestKey
 
 __all__ = ["RoundRobin"]
 
@@ -19,25 +19,25 @@ class RoundRobin:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._names: list[str] = []
-        self._weights: list[int] = []
-        self._balances: list[float] = []
+        self._now = 0.0
+        self._due: dict[str, float] = {}
 
     def select(self, candidates: Sequence[C], request: RequestKey) -> C:
         """The candidate whose turn it is."""
-        names = [candidate.name for candidate in candidates]
-        if names != self._names:
-            self._change_members(names, [candidate.weight for candidate in candidates])
-        balances = [balance + weight for balance, weight in zip(self._balances, self._weights, strict=True)]
-        turn = balances.index(max(balances))
-        balances[turn] -= sum(self._weights)
-        self._balances = balances
-        return candidates[turn]
+        due = self._due
+        try:
+            turns = [due[candidate.name] for candidate in candidates]
+        except KeyError:
+            self._welcome(candidates)
+            turns = [due[candidate.name] for candidate in candidates]
+        soonest = min(turns)
+        chosen = candidates[turns.index(soonest)]
+        self._now = max(self._now, soonest)
+        due[chosen.name] = self._now + 1 / chosen.weight
+        return chosen
 
-    def _change_members(self, names: list[str], weights: list[int]) -> None:
-        known = dict(zip(self._names, self._balances, strict=True))
-        stayed = [known[name] for name in names if name in known]
-        average = sum(stayed) / len(stayed) if stayed else 0.0
-        # Newcomers draw a fraction of a turn: gateways that start together do not all begin with the first host.
-        self._balances = [known[name] - average if name in known else self._rng.random() for name in names]
-        self._names, self._weights = names, weights
+    def _welcome(self, candidates: Sequence[Candidate]) -> None:
+        # By chance within a turn: gateways that start together do not all begin with the first host.
+        for candidate in candidates:
+            if candidate.name not in self._due:
+                self._due[candidate.name] = self._now + self._rng.random() / candidate.weight

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gfastcgi.balance import POLICIES, RoundRobin, Sticky
-
-
-@dataclass
-class Host:
-    name: str
-    weight: int = 1
-    load: int = 0
-
-
-@dataclass
-class Key:
-    authority: str
-    path: str
-    remote_addr: str
-
+from gfastcgi.balance.conformance import Host
+from gfastcgi.balance.conformance import Request as Key
 
 WEIGHTS = st.lists(st.integers(1, 100), min_size=1, max_size=8)
 KEYS = st.builds(Key, st.text(), st.text(), st.text())

@@ -6,25 +6,12 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
 
 import pytest
 
-from gfastcgi.balance import POLICIES, Hash, LeastConnection, RoundRobin, Sticky
-
-
-@dataclass
-class Host:
-    name: str
-    weight: int = 1
-    load: int = 0
-
-
-@dataclass
-class Key:
-    authority: str = "example.org"
-    path: str = "/index.php"
-    remote_addr: str = "192.0.2.1"
+from gfastcgi.balance import POLICIES, Hash, LeastConnection, PeakEwma, RoundRobin, Sticky, TwoChoices, wants_latency
+from gfastcgi.balance.conformance import Host, check
+from gfastcgi.balance.conformance import Request as Key
 
 
 def make_hosts(*weights: int) -> list[Host]:
@@ -39,44 +26,22 @@ def policy(request):
 # Conformance
 
 
-def test_the_names_are_lighttpds():
-    assert set(POLICIES) == {"fair", "least-connection", "round-robin", "hash", "sticky"}
+def test_the_names_are_lighttpds_and_two_of_ours():
+    assert list(POLICIES) == ["fair", "least-connection", "round-robin", "hash", "sticky", "p2c", "ewma"]
+    assert POLICIES["fair"] is POLICIES["least-connection"]
+    assert [name for name, factory in POLICIES.items() if wants_latency(factory)] == ["ewma"]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 1000])
-def test_picks_one_of_the_candidates(policy, count):
-    hosts = make_hosts(*[1] * count)
-    for number in range(5):
-        chosen = policy.select(hosts, Key(path=f"/{number}"))
-        assert any(chosen is host for host in hosts)
-
-
-def test_takes_any_sequence_and_leaves_it_alone(policy):
-    hosts = make_hosts(1, 2, 3)
-    assert policy.select(tuple(hosts), Key()) in hosts
-    before = list(hosts)
-    policy.select(hosts, Key())
-    assert hosts == before
-    assert [host.load for host in hosts] == [0, 0, 0]
-
-
-def test_never_picks_a_host_that_is_gone(policy):
-    hosts = make_hosts(1, 1, 1, 1)
-    rng = random.Random(1)
-    for number in range(500):
-        up = rng.sample(hosts, rng.randint(1, 4))
-        assert policy.select(up, Key(path=f"/{number}", remote_addr=str(number))) in up
+@pytest.mark.parametrize("name", sorted(POLICIES))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_balance_conforms(name, seed):
+    check(POLICIES[name], seed=seed)
 
 
 def test_every_host_gets_work(policy):
     hosts = make_hosts(1, 1, 1)
     chosen = {policy.select(hosts, Key(path=f"/{n}", remote_addr=str(n))).name for n in range(200)}
     assert len(chosen) == 3
-
-
-def test_bytes_that_are_no_utf8_are_a_key_too(policy):
-    hosts = make_hosts(1, 1)
-    assert policy.select(hosts, Key(authority="\udcff", path="/\udc80", remote_addr="\udc80")) in hosts
 
 
 @pytest.mark.parametrize("weights", [(1, 1, 1), (1, 2, 3), (5, 1, 1, 3), (1, 1, 1, 1, 1)])
@@ -106,6 +71,92 @@ def test_least_connection_reads_load_relative_to_weight():
     assert policy.select(hosts, Key()) is hosts[1]
     hosts[1].load = 5
     assert policy.select(hosts, Key()) is hosts[0]
+
+
+def test_least_connection_ties_are_broken_by_weight():
+    policy, hosts = LeastConnection(random.Random(1)), make_hosts(1, 1, 1, 3, 1, 1, 1, 1)
+    for host in hosts[4:]:
+        host.load = 1
+    shares = Counter(policy.select(hosts, Key()).name for _ in range(6000))
+    assert [shares[host.name] for host in hosts[4:]] == [0] * 4
+    for host in hosts[:4]:
+        assert shares[host.name] == pytest.approx(1000 * host.weight, rel=0.1)
+
+
+def test_least_connection_finds_the_only_idle_one_of_many():
+    policy, hosts = LeastConnection(random.Random(1)), make_hosts(*[1] * 500)
+    for host in hosts:
+        host.load = 7
+    hosts[333].load = 6
+    assert policy.select(hosts, Key()) is hosts[333]
+
+
+# p2c
+
+
+def test_p2c_takes_the_less_loaded_of_two():
+    policy, hosts = TwoChoices(random.Random(1)), make_hosts(1, 1, 1)
+    for load, host in enumerate(hosts):
+        host.load = load
+    shares = Counter(policy.select(hosts, Key()).name for _ in range(9000))
+    # Of the three pairs the idlest host is in two; the busiest loses both of its own.
+    assert shares[hosts[0].name] == pytest.approx(6000, rel=0.05)
+    assert shares[hosts[1].name] == pytest.approx(3000, rel=0.1)
+    assert hosts[2].name not in shares
+
+
+def test_p2c_of_two_hosts_is_exact():
+    policy, hosts = TwoChoices(random.Random(1)), make_hosts(1, 1)
+    for _ in range(100):
+        policy.select(hosts, Key()).load += 1
+        assert abs(hosts[0].load - hosts[1].load) <= 1
+
+
+def test_p2c_keeps_loads_near_each_other_and_near_their_weights():
+    policy, hosts = TwoChoices(random.Random(1)), make_hosts(*[1, 2, 3, 4] * 25)
+    for _ in range(25_000):
+        policy.select(hosts, Key()).load += 1
+    for host in hosts:
+        assert abs(host.load / host.weight - 100) <= 5
+
+
+# ewma
+
+
+def test_ewma_prefers_who_answers_sooner():
+    policy, hosts = PeakEwma(random.Random(1)), make_hosts(1, 1, 1)
+    for host, latency in zip(hosts, (0.010, 0.011, 1.0), strict=True):
+        host.latency = latency
+    shares = Counter(policy.select(hosts, Key()).name for _ in range(3000))
+    assert shares[hosts[0].name] == pytest.approx(2000, rel=0.1)
+    assert hosts[2].name not in shares
+
+
+def test_ewma_multiplies_latency_by_load_and_divides_by_weight():
+    policy, hosts = PeakEwma(random.Random(1)), make_hosts(1, 2)
+    hosts[0].latency, hosts[0].load = 0.010, 3  # 0.040
+    hosts[1].latency, hosts[1].load = 0.030, 1  # 0.060 / 2
+    assert policy.select(hosts, Key()) is hosts[1]
+    hosts[1].load = 2  # 0.090 / 2
+    assert policy.select(hosts, Key()) is hosts[0]
+
+
+def test_ewma_gives_an_unknown_host_one_request_and_no_other_until_it_answered():
+    policy, hosts = PeakEwma(random.Random(1)), make_hosts(1, 1)
+    hosts[0].latency = 0.001
+    assert policy.select(hosts, Key()) is hosts[1]
+    hosts[1].load = 1
+    hosts[0].load = 1000
+    assert policy.select(hosts, Key()) is hosts[0]
+    hosts[1].latency, hosts[1].load = 0.002, 0
+    assert policy.select(hosts, Key()) is hosts[1]
+
+
+def test_ewma_shares_by_load_while_nothing_is_known():
+    policy, hosts = PeakEwma(random.Random(1)), make_hosts(1, 1)
+    for _ in range(100):
+        policy.select(hosts, Key()).load += 1
+        assert abs(hosts[0].load - hosts[1].load) <= 1
 
 
 # round-robin
