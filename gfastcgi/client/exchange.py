@@ -149,7 +149,10 @@ class Exchange:
                 self._send(connection, lease)
                 # The answer cannot be there yet: asking the kernel before waiting would be in vain.
                 connection.stream.wait_readable()
-                return self._read_head()
+                head = self._read_head()
+                if lease.since:
+                    self._pool.answered(lease)
+                return head
             except (BackendError, StreamError) as error:
                 is_stale = self._connection is not None and self._connection.is_reused
                 before, failure = failure, self._name(error)
