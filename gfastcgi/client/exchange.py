@@ -149,10 +149,7 @@ class Exchange:
                 self._send(connection, lease)
                 # The answer cannot be there yet: asking the kernel before waiting would be in vain.
                 connection.stream.wait_readable()
-                head = self._read_head()
-                if lease.since:
-                    self._pool.answered(lease)
-                return head
+                return self._read_head()
             except (BackendError, StreamError) as error:
                 is_stale = self._connection is not None and self._connection.is_reused
                 before, failure = failure, self._name(error)
@@ -230,6 +227,8 @@ class Exchange:
                     if head.status >= 200:
                         if buffer:
                             self._pieces.append(buffer)
+                        if self._lease is not None and self._lease.since:
+                            self._pool.answered(self._lease)
                         return head
                     self._relay(head)
             if self.is_complete:
