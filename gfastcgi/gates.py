@@ -1,9 +1,14 @@
 """Builds the authorizers of a site: for each `fastcgi.server` key a gate, by what its first host names.
 
-Contract: a host entry that no authorizer can be made of is an error here, never a gate that is left out.
+Contract: a host entry that no authorizer can be made of is an error here, never a gate that is left out. Sites that
+differ in nothing that an authorizer could see share their gates, and what these remember.
 """
 
 from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import fields
+from hashlib import sha256
 
 from gfastcgi.auth.base import Audit, Authorizer
 from gfastcgi.auth.fastcgi import FastCGIAuthorizer
@@ -22,12 +27,44 @@ class Gates:
     def __init__(self, backends: Backends, *, audit: Audit | None = None) -> None:
         self._backends = backends
         self._audit = audit
+        self._gates: dict[Hashable, Gate] = {}
 
     def gate(self, key: str, hosts: list[HostConfig], settings: Settings) -> Gate:
         """The gate of `key`; `hosts` (at least one) are the backends of its authorizer."""
-        docroot = hosts[0].docroot
-        resolver = Resolver(docroot, settings.index_file_names, settings.symlink_roots) if docroot else None
-        return Gate(key, self._authorizer(key, hosts, settings), resolver, audit=self._audit)
+        seen = settings.document_root, settings.server_name, settings.index_file_names, settings.symlink_roots
+        known = key, tuple(map(id, hosts)), seen
+        if known not in self._gates:
+            self._gates[known] = self._make(key, hosts, settings)
+        return self._gates[known]
+
+    def purge(self) -> None:
+        """Forgets every decision that is remembered."""
+        for gate in self._gates.values():
+            gate.purge()
+
+    def _make(self, key: str, hosts: list[HostConfig], settings: Settings) -> Gate:
+        first = hosts[0]
+        resolver = Resolver(first.docroot, settings.index_file_names, settings.symlink_roots) if first.docroot else None
+        return Gate(
+            key,
+            self._authorizer(key, hosts, settings),
+            resolver,
+            is_independent=first.independent,
+            recheck=first.recheck,
+            cache=first.cache,
+            stale_seconds=first.stale_allow,
+            identity=_identity(key, hosts, settings),
+            audit=self._audit,
+        )
 
     def _authorizer(self, key: str, hosts: list[HostConfig], settings: Settings) -> Authorizer:
         return FastCGIAuthorizer(key, self._backends.pool(hosts, settings), log_stderr)
+
+
+def _identity(key: str, hosts: list[HostConfig], settings: Settings) -> bytes:
+    """A digest of all that makes this authorizer what it is: another configuration is another authorizer."""
+    told = [
+        [(field.name, repr(getattr(host, field.name))) for field in fields(host) if field.name != "where"]
+        for host in hosts
+    ]
+    return sha256(repr((key, told, settings.document_root, settings.server_name)).encode()).digest()

@@ -116,7 +116,7 @@ class Gateway:
             return error_page(403, request_id=request.id)
         added: list[tuple[str, str]] = []
         if place.gates:
-            decision = chain.ask(place.gates, request, place.root)
+            decision = chain.ask(place.gates, request, place.root, need=site.settings.authorizers)
             if isinstance(decision, webob.Response):
                 return decision
             added = decision

@@ -1,35 +1,136 @@
-"""Asks the authorizers of a request one after the other: all must allow, the first denial is the answer.
+"""Asks the authorizers of a request: all have to allow, or any one, as `fastcgi.authorizers` says.
 
-Contract: only an `Allow` lets through. The variables of earlier authorizers are visible to later ones and, at the end,
-to the responder; what the client sent under such a name is gone by then.
+Contract: only an `Allow` lets through. Authorizers are asked one after the other, and see the variables of those before
+them; neighbours that are `"independent"` are asked side by side, and what they say is merged in their order. The
+variables reach the responder; what the client sent under such a name is gone by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from copy import copy
 
+import gevent
 import webob
 
-from gfastcgi.auth.base import Deny
+from gfastcgi.auth.base import Allow, Decision, Deny
 from gfastcgi.auth.gate import Gate
+from gfastcgi.errors import StreamError
 from gfastcgi.request import Request
 
-__all__ = ["ask"]
+__all__ = ["ask", "is_still_allowed"]
+
+Added = list[tuple[str, str]]
+Ask = Callable[[Gate, Request, str], Decision]
 
 
-def ask(gates: Iterable[Gate], request: Request, root: str) -> webob.Response | list[tuple[str, str]]:
+def ask(gates: Sequence[Gate], request: Request, root: str, *, need: str = "all") -> webob.Response | Added:
     """The denial's response, or the header fields that the allowing authorizers add to the final answer.
 
     Raises what an authorizer raises: an answer that never came is for the gateway to refuse.
     """
-    added: list[tuple[str, str]] = []
-    for gate in gates:
-        decision = gate.decide(request, root)
+    return _ask(gates, request, root, need, Gate.decide)
+
+
+def is_still_allowed(gates: Sequence[Gate], request: Request, root: str, *, need: str = "all") -> bool:
+    """Whether every authorizer, asked anew, still allows `request`, which is left alone. Raises as `ask` does."""
+    again = copy(request)
+    again.variables, again.user = {}, ""
+    return isinstance(_ask(gates, again, root, need, Gate.decide_anew), list)
+
+
+def _ask(gates: Sequence[Gate], request: Request, root: str, need: str, decide: Ask) -> webob.Response | Added:
+    added: Added = []
+    if need == "any" and len(gates) > 1:
+        decision = _ask_any(gates, request, root, decide)
         if isinstance(decision, Deny):
             return decision.response
-        request.variables.update(decision.variables)
-        added += decision.response_headers
+        _take(decision, request, added)
+    else:
+        for group in _groups(gates) if len(gates) > 1 else (gates,):
+            decisions = [decide(group[0], request, root)] if len(group) == 1 else _ask_all(group, request, root, decide)
+            for decision in decisions:
+                if isinstance(decision, Deny):
+                    return decision.response
+                _take(decision, request, added)
     user = request.variables.get(b"REMOTE_USER")
     if user is not None:
         request.user = user.decode("utf-8", "replace")
     return added
+
+
+def _take(allow: Allow, request: Request, added: Added) -> None:
+    if allow.variables:
+        request.variables.update(allow.variables)
+    if allow.response_headers:
+        added += allow.response_headers
+
+
+def _groups(gates: Sequence[Gate]) -> Iterator[Sequence[Gate]]:
+    """Neighbours that may be asked side by side, each group as long as it gets."""
+    start = 0
+    while start < len(gates):
+        end = start + 1
+        while gates[start].is_independent and end < len(gates) and gates[end].is_independent:
+            end += 1
+        yield gates[start:end]
+        start = end
+
+
+def _ask_all(gates: Sequence[Gate], request: Request, root: str, decide: Ask) -> list[Decision]:
+    """What each of `gates` says, or the first denial alone. Raises the first failure."""
+    found: dict[int, Decision] = {}
+    with closing(_side_by_side(gates, request, root, decide)) as outcomes:
+        for place, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            if not isinstance(outcome, Allow):
+                return [outcome]
+            found[place] = outcome
+    return [found[place] for place in range(len(gates))]
+
+
+def _ask_any(gates: Sequence[Gate], request: Request, root: str, decide: Ask) -> Decision:
+    """The first yes, in time; else the first denial in their order. Raises the first failure where nobody denies."""
+    found: dict[int, Decision | Exception] = {}
+    start = 0
+    for group in _groups(gates):
+        with closing(_side_by_side(group, request, root, decide)) as outcomes:
+            for place, outcome in outcomes:
+                if isinstance(outcome, Allow):
+                    return outcome
+                found[start + place] = outcome
+        start += len(group)
+    in_order = [found[place] for place in range(len(gates))]
+    for outcome in in_order:
+        if isinstance(outcome, Deny):
+            return outcome
+    raise next(outcome for outcome in in_order if isinstance(outcome, Exception))
+
+
+def _side_by_side(
+    gates: Sequence[Gate], request: Request, root: str, decide: Ask
+) -> Generator[tuple[int, Decision | Exception], None, None]:
+    """Each outcome with its place, as they come. Who stops iterating ends the questions that are still on their way."""
+
+    def outcome_of(gate: Gate) -> Decision | Exception:
+        try:
+            return decide(gate, request, root)
+        except StreamError:
+            raise
+        except Exception as error:
+            return error
+
+    waiting = [place for place, gate in enumerate(gates) if not (len(gates) > 1 and gate.recall(request))]
+    for place in sorted({*range(len(gates))} - {*waiting}):
+        yield place, outcome_of(gates[place])
+    if len(waiting) == 1:
+        yield waiting[0], outcome_of(gates[waiting[0]])
+        return
+    asked = {gevent.spawn(outcome_of, gates[place]): place for place in waiting}
+    try:
+        for done in gevent.iwait(list(asked)):
+            yield asked[done], done.get()
+    finally:
+        gevent.killall(list(asked))

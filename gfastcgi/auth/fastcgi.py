@@ -12,6 +12,7 @@ from collections.abc import Callable
 import webob
 
 from gfastcgi.auth.base import Allow, Decision, Deny
+from gfastcgi.auth.freshness import max_age, vary
 from gfastcgi.backend.pool import Pool
 from gfastcgi.cgi.response import Head
 from gfastcgi.client import Exchange
@@ -94,7 +95,7 @@ def _allow(head: Head) -> Allow:
             variables[key] = value.encode("latin-1")
         elif name.lower() == "set-cookie":
             cookies.append((name, value))
-    return Allow(variables, tuple(cookies))
+    return Allow(variables, tuple(cookies), max_age(head.fields), vary(head.fields))
 
 
 def _denial(head: Head, body: bytes) -> webob.Response:

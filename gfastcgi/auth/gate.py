@@ -5,9 +5,14 @@ Contract: `decide` gives an `Allow` or a `Deny`, or raises; only an `Allow` lets
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 
-from gfastcgi.auth.base import Allow, Audit, Authorizer, Decision, Deny, Outcome, Verdict
+from gfastcgi.auth.base import Allow, Audit, Authorizer, Decision, Deny, Source, Verdict
+from gfastcgi.auth.grants import without_grant
+from gfastcgi.auth.keeper import Keeper, Shared
+from gfastcgi.config import CacheConfig
+from gfastcgi.errors import StreamError
 from gfastcgi.request import Request
 from gfastcgi.resolve import Resolver
 
@@ -15,38 +20,96 @@ __all__ = ["Gate"]
 
 
 class Gate:
-    """The authorizer of `key`. `resolver` looks up what it allows, where that is elsewhere than in the docroot."""
+    """The authorizer of `key`. `resolver` looks up what it allows, where that is elsewhere than in the docroot.
 
-    __slots__ = ("_audit", "authorizer", "key", "resolver")
+    `is_independent`: its decision needs no variables of others. `recheck`: seconds after which it is asked again while
+    an answer is sent, 0: never. `clock` is seconds (monotonic). The rest is for its `Keeper`.
+    """
 
-    def __init__(self, key: str, authorizer: Authorizer, resolver: Resolver | None, *, audit: Audit | None = None):
+    __slots__ = ("_audit", "_clock", "authorizer", "is_independent", "keeper", "key", "recheck", "resolver")
+
+    def __init__(
+        self,
+        key: str,
+        authorizer: Authorizer,
+        resolver: Resolver | None = None,
+        *,
+        is_independent: bool = False,
+        recheck: int = 0,
+        cache: CacheConfig | None = None,
+        stale_seconds: float = 0,
+        identity: bytes = b"",
+        shared: Shared | None = None,
+        audit: Audit | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.key = key
         self.authorizer = authorizer
         self.resolver = resolver
+        self.is_independent = is_independent
+        self.recheck = recheck
         self._audit = audit
+        self._clock = clock
+        self.keeper: Keeper | None = None
+        if cache is not None:
+            self.keeper = Keeper(
+                key, cache, self._check, clock=clock, stale_seconds=stale_seconds, identity=identity, shared=shared
+            )
 
     def __repr__(self) -> str:
         return f"<Gate {self.key} {self.authorizer!r}>"
 
     def decide(self, request: Request, root: str) -> Decision:
-        """May `request` pass? Raises what the authorizer raises: an answer that never came."""
-        started = monotonic()
-        try:
-            decision = self.authorizer.check(request, root)
-            if not isinstance(decision, (Allow, Deny)):
-                raise TypeError(f"{self.authorizer!r} answered {decision!r}, neither Allow nor Deny")
-        except Exception as error:
-            self._tell(request, "error", started, getattr(error, "status_hint", 500), error)
-            raise
-        if isinstance(decision, Allow):
-            self._tell(request, "allow", started, 200)
-        else:
-            self._tell(request, "deny", started, decision.response.status_int)
+        """May `request`, for what lies beneath `root`, pass? Raises what the authorizer raises: no answer came."""
+        ask = self._ask if self.keeper is None else self.keeper.decide
+        if self._audit is None:
+            return ask(request, root)[0]
+        return self._tell(self._audit, ask, request, root)
+
+    def decide_anew(self, request: Request, root: str) -> Decision:
+        """As `decide`, without recourse to what is remembered: the answer to `request` is on its way."""
+        ask = self._ask if self.keeper is None else self.keeper.ask_anew
+        if self._audit is None:
+            return ask(request, root)[0]
+        return self._tell(self._audit, ask, request, root, is_recheck=True)
+
+    def recall(self, request: Request) -> bool:
+        """True when `decide` has to ask nobody."""
+        return self.keeper is not None and self.keeper.recall(request) is not None
+
+    def purge(self) -> None:
+        """Forgets every decision and grant."""
+        if self.keeper is not None:
+            self.keeper.purge()
+
+    def _check(self, request: Request, root: str) -> Decision:
+        decision = self.authorizer.check(request, root)
+        if not isinstance(decision, (Allow, Deny)):
+            raise TypeError(f"{self.authorizer!r} answered {decision!r}, neither Allow nor Deny")
         return decision
 
-    def _tell(
-        self, request: Request, outcome: Outcome, started: float, status: int, error: Exception | None = None
-    ) -> None:
-        if self._audit is not None:
-            cause = "" if error is None else getattr(error, "cause", "internal")
-            self._audit(request, Verdict(self.key, outcome, "asked", status, monotonic() - started, cause))
+    def _ask(self, request: Request, root: str) -> tuple[Decision, Source]:
+        decision = self._check(request, root)
+        return without_grant(decision) if isinstance(decision, Allow) else decision, "asked"
+
+    def _tell(self, audit: Audit, ask: _Ask, request: Request, root: str, *, is_recheck: bool = False) -> Decision:
+        """Asks, and tells the audit what came of it. A client that left gets no verdict."""
+        started = self._clock()
+        try:
+            decision, source = ask(request, root)
+        except StreamError:
+            raise
+        except Exception as error:
+            status, cause = getattr(error, "status_hint", 500), getattr(error, "cause", "internal")
+            audit(request, Verdict(self.key, "error", "asked", status, self._clock() - started, cause, is_recheck))
+            raise
+        if isinstance(decision, Allow):
+            verdict = Verdict(self.key, "allow", source, 200, self._clock() - started, "", is_recheck)
+        else:
+            status = decision.response.status_int
+            verdict = Verdict(self.key, "deny", source, status, self._clock() - started, "", is_recheck)
+        audit(request, verdict)
+        return decision
+
+
+_Ask = Callable[[Request, str], "tuple[Decision, Source]"]

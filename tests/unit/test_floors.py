@@ -19,7 +19,7 @@ FLOORS = {
     "conformance": DOORS,
     "gateway": STORY, "site": STORY, "resolve": STORY, "variables": STORY, "pages": STORY, "files": STORY,
     "wsgi": STORY,
-    "auth.chain": STORY, "auth.fastcgi": STORY, "auth.gate": STORY,
+    "auth.chain": STORY, "auth.fastcgi": STORY, "auth.gate": STORY, "auth.keeper": STORY,
     "client": DRIVERS, "server": DRIVERS, "supervise": DRIVERS, "status": DRIVERS,
     "net": GROUND, "log": GROUND,
     "routing": CHOICES, "balance": CHOICES, "backend": CHOICES, "auth": CHOICES, "sites": CHOICES, "rewrite": CHOICES,

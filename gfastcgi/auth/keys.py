@@ -1,0 +1,133 @@
+"""What tells the decisions of one authorizer apart: the inputs that the operator names, and those that always count.
+
+Plan: `Who` is a client with its credentials, `where` what it asks for; both are tuples, found in one pass over the
+fields. The host, the variables of earlier authorizers and, by its gate, the authorizer always count. `encode` makes
+unambiguous bytes of them. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, Protocol, TypeAlias
+
+from gfastcgi.config import NO_CREDENTIALS, CacheConfig
+from gfastcgi.errors import InvalidValue
+
+__all__ = ["KeyMaker", "KeyRequest", "Where", "Who", "encode"]
+
+Who: TypeAlias = tuple[Any, ...]
+Where: TypeAlias = tuple[str, ...]
+
+_LONG = 1024
+
+
+class _Peer(Protocol):
+    @property
+    def remote_addr(self) -> str: ...
+
+
+class KeyRequest(Protocol):
+    """What keys are made of."""
+
+    @property
+    def authority(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def query(self) -> str: ...
+    @property
+    def peer(self) -> _Peer: ...
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]: ...
+    @property
+    def variables(self) -> dict[bytes, bytes]: ...
+
+
+class KeyMaker:
+    """Makes the keys of one authorizer's decisions. Raises `InvalidValue` for a key without a credential."""
+
+    __slots__ = ("_cookies", "_has_address", "_has_method", "_headers", "_where", "has_where", "vary")
+
+    def __init__(self, config: CacheConfig) -> None:
+        if not config.has_credential:
+            raise InvalidValue("the key of a decision cache needs a credential: a cookie or a header")
+        cookies = [name.encode() for kind, name in config.key if kind == "cookie"]
+        self._cookies = _cookie_finder(cookies) if cookies else None
+        self._headers = {name.encode(): name not in NO_CREDENTIALS for kind, name in config.key if kind == "header"}
+        self._has_address = ("address", "") in config.key
+        self._has_method = ("method", "") in config.key
+        self._where = [_place(kind, name) for kind, name in config.key if kind in ("path", "prefix", "query")]
+        self.has_where = bool(self._where)
+        self.vary = frozenset(self._headers) | ({b"cookie", b"host"} if cookies else {b"host"})
+        """The fields that the key looks at."""
+
+    def __repr__(self) -> str:
+        return f"<KeyMaker {sorted(self.vary)!r}>"
+
+    def who(self, request: KeyRequest) -> Who | None:
+        """The client, by host and credentials; None when it shows none: nothing may be kept for it."""
+        inputs: list[tuple[bytes, ...]] = []
+        has_credential = False
+        cookies, headers = self._cookies, self._headers
+        for name, value in request.fields:
+            if name == b"cookie" and cookies is not None:
+                found = cookies(value)
+                if found:
+                    inputs += found
+                    has_credential = True
+            if name in headers and value:
+                inputs.append((b"header", name, value))
+                has_credential = has_credential or headers[name]
+        if not has_credential:
+            return None
+        if len(inputs) > 1 or len(inputs[0][-1]) > _LONG:
+            inputs = _shorten(inputs)
+        return (
+            request.authority,
+            request.peer.remote_addr if self._has_address else None,
+            request.method if self._has_method else None,
+            tuple(sorted(request.variables.items())) if request.variables else None,
+            *inputs,
+        )
+
+    def where(self, request: KeyRequest) -> Where:
+        """What of the target counts; empty unless the operator names any of it."""
+        return tuple([place(request) for place in self._where])
+
+
+def _cookie_finder(names: list[bytes]) -> Callable[[bytes], list[tuple[bytes, bytes]]]:
+    """Finds the cookies `names` that have a value; all of a name that comes twice (RFC 6265 section 5.4)."""
+    found = re.compile(b"(?:^|;)[ \\t]*(" + b"|".join(map(re.escape, names)) + b")=([^;]+)")
+    return found.findall
+
+
+def _shorten(inputs: list[tuple[bytes, ...]]) -> list[tuple[bytes, ...]]:
+    """Long inputs as a digest: the size of a cache is counted in decisions, and a client chooses how long they are."""
+    if sum(len(each[-1]) for each in inputs) <= _LONG:
+        return inputs
+    return [(sha256(encode(tuple(inputs))).digest(),)]
+
+
+def _place(kind: str, name: str) -> Callable[[KeyRequest], str]:
+    if kind == "path":
+        return lambda request: request.path
+    if kind == "query":
+        return lambda request: request.query
+    if not name:
+        return lambda request: request.path[: request.path.rfind("/") + 1]
+    segments = int(name) + 1
+    return lambda request: "/".join(request.path.split("/", segments)[:segments])
+
+
+def encode(value: Any) -> bytes:
+    """Bytes that no other value has: each string behind its kind and length, each tuple behind its size."""
+    if value is None:
+        return b"n"
+    if isinstance(value, tuple):
+        return b"t%d:" % len(value) + b"".join(map(encode, value))
+    kind, data = (b"s", value.encode("utf-8", "surrogateescape")) if isinstance(value, str) else (b"b", value)
+    return b"%s%d:%s" % (kind, len(data), data)
