@@ -154,7 +154,8 @@ class _Parts:
     def __init__(self, config: Config) -> None:
         self._default_log = "-" if "mod_accesslog" in config.server.modules else ""
         self._upload_dir = config.server.upload_dirs[0] if config.server.upload_dirs else None
-        self.backends = Backends()
+        balances = {block.overrides["balance"] for block in config.blocks if "balance" in block.overrides}
+        self.backends = Backends({config.settings.balance, *balances})
         self.gates = Gates(self.backends)
         self.log_files: dict[str, BufferedLog] = {}
 

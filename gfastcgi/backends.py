@@ -17,12 +17,14 @@ from gfastcgi.backend.backend import Host, Proc, address_of, addresses_of, make_
 from gfastcgi.backend.pool import Pool
 from gfastcgi.backend.slow_start import SlowStart
 from gfastcgi.backend.states import State
-from gfastcgi.balance import AsConfigured
+from gfastcgi.balance import AsConfigured, Factory, wants_latency
 from gfastcgi.client.capacity import Census
 from gfastcgi.client.health import HealthChecks
 from gfastcgi.client.resolving import Resolving
 from gfastcgi.config import Address, HostConfig, Settings
+from gfastcgi.errors import InvalidValue, PluginError
 from gfastcgi.log import VERBATIM
+from gfastcgi.plugins import find_balance
 from gfastcgi.supervise.supervisor import Supervisor
 
 __all__ = ["Backends", "of_mode"]
@@ -33,7 +35,9 @@ log = logging.getLogger("gfastcgi")
 class Backends:
     """Every pool and supervisor of one configuration."""
 
-    def __init__(self) -> None:
+    def __init__(self, balances: Iterable[str]) -> None:
+        """`balances` are the names that `fastcgi.balance` has anywhere. Raises `InvalidValue`."""
+        self._measures = any([wants_latency(_find_balance(name)) for name in balances])
         self.pools: list[Pool] = []
         self.supervisors: list[Supervisor] = []
         self._pools: dict[tuple[int, ...], Pool] = {}
@@ -61,8 +65,8 @@ class Backends:
         live = make_hosts(hosts, self._find_procs)
         rng = random.Random()
         pool = Pool(
-            live, AsConfigured(rng), clock=time.monotonic, log=_log_debug if settings.debug else None,
-            level=settings.debug, slow_start=SlowStart(time.monotonic, rng),
+            live, AsConfigured(rng, _find_balance), clock=time.monotonic, log=_log_debug if settings.debug else None,
+            level=settings.debug, slow_start=SlowStart(time.monotonic, rng), measures=self._measures,
         )  # fmt: skip
         self._pools[key] = pool
         self.pools.append(pool)
@@ -126,6 +130,16 @@ class Backends:
 
     def _forget(self, proc: Proc) -> None:
         self._procs.pop(proc.address, None)
+
+
+def _find_balance(name: str) -> Factory:
+    try:
+        factory = find_balance(name)
+    except PluginError as error:
+        raise InvalidValue(f"fastcgi.balance: {error}") from error
+    if factory is None:
+        raise InvalidValue(f'fastcgi.balance: there is no balance named "{name}"')
+    return factory
 
 
 def _log_debug(line: str) -> None:

@@ -7,21 +7,38 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from gfastcgi.balance.base import C, Factory, RequestKey
+from gfastcgi.balance.base import C, Factory, RequestKey, wants_latency
 from gfastcgi.balance.least_connection import LeastConnection
 
-__all__ = ["Guarded"]
+__all__ = ["Guard", "Guarded"]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A factory of policies that are held to their contract; `log` is told what they get wrong."""
+
+    name: str
+    factory: Factory
+    log: Callable[[str], None]
+
+    @property
+    def wants_latency(self) -> bool:
+        """As the plugin says."""
+        return wants_latency(self.factory)
+
+    def __call__(self, rng: random.Random) -> Guarded:
+        return Guarded(self, rng)
 
 
 class Guarded:
-    """The policy of `factory`. `log` is told of its first failure, and of the first after each that went well."""
+    """The policy of a plugin. Of failures in a row the first is logged."""
 
-    def __init__(self, name: str, factory: Factory, log: Callable[[str], None], rng: random.Random) -> None:
-        self._name = name
-        self._policy = factory(rng)
+    def __init__(self, guard: Guard, rng: random.Random) -> None:
+        self._guard = guard
+        self._policy = guard.factory(rng)
         self._instead = LeastConnection(rng)
-        self._log = log
         self._has_failed = False
 
     def select(self, candidates: Sequence[C], request: RequestKey) -> C:
@@ -37,5 +54,5 @@ class Guarded:
             fault = f"it returned {chosen!r:.100}, which is no candidate"
         if not self._has_failed:
             self._has_failed = True
-            self._log(f"balance {self._name}: {fault}; least-connection chooses instead")
+            self._guard.log(f"balance {self._guard.name}: {fault}; least-connection chooses instead")
         return self._instead.select(candidates, request)

@@ -75,9 +75,9 @@ def _version(*, with_features: bool) -> int:
 
 
 def _load(filename: str) -> Config:
-    from gfastcgi import lighttpd
+    from gfastcgi import lighttpd, plugins
 
-    config, warnings = lighttpd.load(filename)
+    config, warnings = lighttpd.load(filename, find_balance=plugins.find_balance)
     print_warnings(warnings)
     return config
 

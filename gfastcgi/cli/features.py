@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-from gfastcgi.balance import POLICIES
 from gfastcgi.net.beneath import has_openat2
+from gfastcgi.plugins import balances
 
 __all__ = ["features"]
 
@@ -19,7 +19,7 @@ def features() -> str:
             **{f"{name} {metadata.version(name)}": True for name in ("gevent", "httptools", "WebOb")},
         }),
         ("FastCGI roles", {"responder": True, "authorizer": True, "filter": False}),
-        ("Balancing", dict.fromkeys(POLICIES, True)),
+        ("Balancing", balances()),
         ("HTTP", {"HTTP/1.0": True, "HTTP/1.1": True, "HTTP/2": False, "TLS": False, "upgrade (websocket)": False}),
         ("Files", {"openat2 (RESOLVE_BENEATH)": has_openat2(), "sendfile": True, "X-Sendfile": True}),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ Plan: `grammar` reads text into statements, `evaluate` runs them into scopes (va
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gfastcgi.config import Config, Where
 from gfastcgi.errors import ConfigError
@@ -21,10 +21,13 @@ from gfastcgi.lighttpd.report import ConfigWarning, Report
 __all__ = ["ConfigWarning", "load", "loads", "options_table", "render"]
 
 
-def load(filename: str, *, env: Mapping[str, str] | None = None) -> tuple[Config, list[ConfigWarning]]:
+def load(
+    filename: str, *, env: Mapping[str, str] | None = None, find_balance: Callable[[str], object | None] | None = None
+) -> tuple[Config, list[ConfigWarning]]:
     """Reads a lighttpd.conf; relative includes are looked for beside it. `env` stands for `env.NAME` (os.environ).
 
-    Raises ConfigErrors with every fault, also when the file cannot be read.
+    `find_balance` (`plugins.find_balance`) says for a balance that is none of ours whether a plugin has it. Raises
+    ConfigErrors with every fault, also when the file cannot be read.
     """
     try:
         text = read_text(filename)
@@ -34,16 +37,20 @@ def load(filename: str, *, env: Mapping[str, str] | None = None) -> tuple[Config
         report.error(ConfigError, f"cannot read the configuration: {reason}", Where(filename))
         report.raise_errors()
         raise
-    return loads(text, filename, env=env)
+    return loads(text, filename, env=env, find_balance=find_balance)
 
 
 def loads(
-    text: str, filename: str = "lighttpd.conf", *, env: Mapping[str, str] | None = None
+    text: str,
+    filename: str = "lighttpd.conf",
+    *,
+    env: Mapping[str, str] | None = None,
+    find_balance: Callable[[str], object | None] | None = None,
 ) -> tuple[Config, list[ConfigWarning]]:
     """As `load`, for text at hand; `filename` names it in messages, and its folder is where includes are looked for."""
     report = Report()
     folder = os.path.dirname(os.path.abspath(filename))
     scopes = scopes_of(text, filename, report, base=folder, environment=os.environ if env is None else env)
-    config = compile_config(scopes, report)
+    config = compile_config(scopes, report, find_balance)
     report.raise_errors()
     return config, report.warnings

@@ -5,7 +5,7 @@ Contract: each fault and each warning names its file and line; nothing that rest
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -28,14 +28,19 @@ MIN_SECRET = 32
 _ORDER = {name: position for position, name in enumerate(DIRECTIVES)}
 
 
-def compile_config(scopes: list[Scope], report: Report) -> Config:
+def compile_config(
+    scopes: list[Scope], report: Report, find_balance: Callable[[str], object | None] | None = None
+) -> Config:
     """The configuration that `scopes` describe; faults go to `report`, and then the result is of no use."""
-    return _Compiler(scopes, report).config()
+    return _Compiler(scopes, report, find_balance).config()
 
 
 class _Compiler:
-    def __init__(self, scopes: list[Scope], report: Report) -> None:
+    def __init__(
+        self, scopes: list[Scope], report: Report, find_balance: Callable[[str], object | None] | None
+    ) -> None:
         self.scopes = scopes
+        self.find_balance = find_balance
         self.report = report
         self.make_extensions = HostMaker(report).extensions
         self.port = 80
@@ -93,7 +98,7 @@ class _Compiler:
         return chosen
 
     def take(self, option: Option, setting: Setting, capturing: Condition | None, chosen: dict[str, Any]) -> None:
-        context = Context(self.report, setting.name, setting.where, capturing, self.make_extensions)
+        context = Context(self.report, setting.name, setting.where, capturing, self.make_extensions, self.find_balance)
         assert setting.value is not None
         try:
             value = option.kind.parse(setting.value, context)

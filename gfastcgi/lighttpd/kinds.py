@@ -13,12 +13,12 @@ from typing import Any
 import regex
 
 from gfastcgi.config import Condition, Extension, RewriteRule, Where
-from gfastcgi.errors import InvalidValue, UnknownOption
+from gfastcgi.errors import InvalidValue, PluginError, UnknownOption
 from gfastcgi.lighttpd.nodes import Array, Item, Value
 from gfastcgi.lighttpd.report import Report, nearest
 
 __all__ = [
-    "Context", "Kind", "array", "boolean", "check_pattern", "choice", "host_name", "integer", "kibibytes", "log_path",
+    "Context", "Kind", "array", "balance", "boolean", "check_pattern", "choice", "host_name", "integer", "kibibytes", "log_path",
     "octal", "pairs", "parse_options", "path", "paths", "prefix_pairs", "rules", "strings", "switches", "text",
     "url_path",
 ]  # fmt: skip
@@ -35,6 +35,7 @@ class Context:
     where: Where
     condition: Condition | None
     make_extensions: Callable[[Value, Context], tuple[Extension, ...]]
+    find_balance: Callable[[str], object | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,22 @@ def choice(*names: str) -> Kind:
         return value
 
     return Kind("one of " + ", ".join(f'"{name}"' for name in names), parse)
+
+
+def balance(*names: str) -> Kind:
+    """One of `names`, or what the context finds beside them."""
+
+    def parse(value: Value, context: Context) -> str:
+        if not isinstance(value, str):
+            raise ValueError
+        try:
+            if value not in names and (context.find_balance is None or context.find_balance(value) is None):
+                raise ValueError
+        except PluginError as error:
+            context.report.error(InvalidValue, f"{context.name}: {error}", context.where)
+        return value
+
+    return Kind("one of " + ", ".join(f'"{name}"' for name in names) + ", or the name of a plugin", parse)
 
 
 def _items(value: Value, *, keyed: bool) -> list[tuple[str, str]]:

@@ -189,7 +189,8 @@ DIRECTIVES: dict[str, Option] = {
         Option("fastcgi.map-extensions", ("map_extensions",), kinds.pairs, "extensions that share another's backends"),
         Option(
             "fastcgi.balance", ("balance",),
-            kinds.choice("fair", "least-connection", "round-robin", "hash", "sticky"), "which backend gets a request",
+            kinds.balance("fair", "least-connection", "round-robin", "hash", "sticky", "p2c", "ewma"),
+            "which backend gets a request; see docs/balancing.md",
         ),
         Option(
             "fastcgi.authorizers", ("authorizers",), kinds.choice("all", "any"),
