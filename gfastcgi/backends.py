@@ -99,7 +99,8 @@ class Backends:
 
     def stop(self, timeout: float) -> None:
         """Ends what `start` started: processes get `timeout` seconds. Closes the kept connections."""
-        for watch in (self._census, *self._resolvings.values(), *self._checks):
+        watches: list[Census | Resolving | HealthChecks] = [self._census, *self._resolvings.values(), *self._checks]
+        for watch in watches:
             watch.stop()
         gevent.joinall([gevent.spawn(supervisor.stop, timeout) for supervisor in self.supervisors])
         for pool in self.pools:

@@ -23,7 +23,7 @@ def look_up(name: str, *, seconds: float = 5.0) -> list[str]:
     resolver = gevent.get_hub().resolver
     try:
         with gevent.Timeout(seconds):
-            found = resolver.getaddrinfo(name, None, 0, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+            found = resolver.getaddrinfo(name, 0, 0, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
     except gevent.Timeout:
         raise LookupFailed(f"no answer within {seconds:g} s") from None
     except (OSError, UnicodeError) as error:

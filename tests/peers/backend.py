@@ -191,6 +191,7 @@ class ScriptedBackend:
 
     `talk(connection)` in its place has the whole conversation of one connection in its hands.
     `requests` are those that arrived whole, `begun` counts BEGIN_REQUESTs, `connections` and `aborts` count themselves.
+    A gateway that only asks for FCGI_GET_VALUES gets `values`, and counts as `asked`.
     """
 
     def __init__(
@@ -206,7 +207,8 @@ class ScriptedBackend:
         self.talk = talk or self._answer_all
         self.keep_stdin, self.values = keep_stdin, values
         self.requests: list[Seen] = []
-        self.connections = self.begun = self.aborts = 0
+        self.connections = self.begun = self.aborts = self.asked = 0
+        self._counting = threading.Lock()
         self._open: set[socket.socket] = set()
         self.errors: list[BaseException] = []
         self.stopped, self._stopping = socket.socketpair()
@@ -245,13 +247,20 @@ class ScriptedBackend:
             if self.stopped in ready:
                 return
             sock, _ = self.listener.accept()
-            self.connections += 1
-            threading.Thread(target=self._converse, args=(sock, self.connections), daemon=True).start()
+            threading.Thread(target=self._converse, args=(sock,), daemon=True).start()
 
-    def _converse(self, sock: socket.socket, number: int) -> None:
+    def _converse(self, sock: socket.socket) -> None:
         self._open.add(sock)
         try:
-            self.talk(BackendConnection(self, sock, number))
+            head = sock.recv(2, socket.MSG_PEEK)
+            if head[1:] == bytes([GET_VALUES]):
+                self.asked += 1
+                BackendConnection(self, sock, 0).read_request()
+            else:
+                with self._counting:
+                    self.connections += 1
+                    number = self.connections
+                self.talk(BackendConnection(self, sock, number))
         except OSError:
             pass  # the gateway went away
         except BaseException as error:
