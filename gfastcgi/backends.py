@@ -37,7 +37,8 @@ class Backends:
 
     def __init__(self, balances: Iterable[str]) -> None:
         """`balances` are the names that `fastcgi.balance` has anywhere. Raises `InvalidValue`."""
-        self._measures = any([wants_latency(_find_balance(name)) for name in balances])
+        factories = [_find_balance(name) for name in balances]
+        self._measures = any(map(wants_latency, factories))
         self.pools: list[Pool] = []
         self.supervisors: list[Supervisor] = []
         self._pools: dict[tuple[int, ...], Pool] = {}
