@@ -19,8 +19,8 @@ from gfastcgi.lighttpd.report import Report, nearest
 
 __all__ = [
     "Context", "Kind", "array", "balance", "boolean", "check_pattern", "choice", "host_name", "integer", "kibibytes",
-    "log_path", "octal", "pairs", "parse_options", "path", "paths", "prefix_pairs", "rules", "strings", "switches", "text",
-    "url_path",
+    "log_path", "octal", "pairs", "parse_options", "path", "paths", "prefix_pairs", "rules", "strings", "switches",
+    "text", "url_path",
 ]  # fmt: skip
 
 MAX_INTEGER = 2**31 - 1
