@@ -27,7 +27,7 @@ from gfastcgi.log import VERBATIM
 from gfastcgi.plugins import find_balance
 from gfastcgi.supervise.supervisor import Supervisor
 
-__all__ = ["Backends", "of_mode"]
+__all__ = ["Backends", "is_elsewhere", "of_mode"]
 
 log = logging.getLogger("gfastcgi")
 
@@ -44,7 +44,7 @@ class Backends:
         self._pools: dict[tuple[int, ...], Pool] = {}
         self._procs: dict[Address, Proc] = {}
         self._spawned: dict[Address, HostConfig] = {}
-        self._supervisors: dict[Address, Supervisor] = {}
+        self._supervised: set[Address] = set()
         self._census = Census()
         self._resolvings: dict[Host, Resolving] = {}
         self._checks: list[HealthChecks] = []
@@ -54,7 +54,7 @@ class Backends:
         for extension in settings.extensions:
             for mode in ("responder", "authorizer"):
                 hosts = of_mode(extension.hosts, mode)
-                if hosts:
+                if hosts and not is_elsewhere(hosts[0]):
                     self.pool(hosts, settings)
 
     def pool(self, hosts: list[HostConfig], settings: Settings) -> Pool:
@@ -77,16 +77,11 @@ class Backends:
                 self._resolvings[host] = Resolving(host, self._find_proc, self._forget)
             if host.config.health_check is not None:
                 self._checks.append(HealthChecks(host, settings.document_root))
-        supervisors: list[Supervisor] = []
         for host in live:
-            if host.config.bin_path:
-                address = address_of(host.config)
-                if address not in self._supervisors:
-                    self._supervisors[address] = Supervisor(host, pool, log=log.info)
-                    self.supervisors.append(self._supervisors[address])
-                supervisors.append(self._supervisors[address])
-        # For "min-procs" => 0: the first request starts a process.
-        pool.wake = lambda: any(supervisor.want_one() for supervisor in supervisors)
+            address = address_of(host.config)
+            if host.config.bin_path and address not in self._supervised:
+                self._supervised.add(address)
+                self.supervisors.append(Supervisor(host, pool, log=log.info))
         return pool
 
     def start(self) -> None:
@@ -146,6 +141,11 @@ def _find_balance(name: str) -> Factory:
 
 def _log_debug(line: str) -> None:
     log.info(line, extra=VERBATIM)
+
+
+def is_elsewhere(host: HostConfig) -> bool:
+    """Whether this authorizer is asked otherwise than by FastCGI, and so has no backend."""
+    return bool(host.url or host.python)
 
 
 def of_mode(hosts: Iterable[HostConfig], mode: str) -> list[HostConfig]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from gfastcgi.backend.states import State
@@ -27,8 +28,9 @@ class Proc:
     """One address that serves, with what is known of it."""
 
     __slots__ = (
-        "address", "capacity", "cause", "connected", "died", "disabled", "disabled_until", "has_served", "hosts", "id",
-        "idle", "is_learned", "is_local", "keep_alive", "load", "name", "overloaded", "pid", "recovering", "state",
+        "address", "capacity", "cause", "connected", "crowded_above", "died", "disabled", "disabled_until", "grow",
+        "has_served", "hosts", "id", "idle", "idle_since", "is_learned", "is_local", "keep_alive", "load", "name",
+        "overloaded", "pid", "recovering", "state",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +59,12 @@ class Proc:
         self.load = 0
         self.idle: list[Any] = []
         """Kept connections, the last used at the end."""
+        self.idle_since = 0.0
+        """Since when it has nothing to do, by the pool's clock; out of date while it has."""
+        self.grow: Callable[[], None] | None = None
+        """Asks who starts and ends its process to look whether another one is wanted; None: there is nobody."""
+        self.crowded_above: float = inf
+        """The load above which that may be so."""
         self.disabled_until = 0.0
         """When it is tried again, by the pool's clock, if it is down."""
         self.cause = ""
@@ -146,7 +154,7 @@ def needs_lookup(config: HostConfig) -> bool:
 def addresses_of(config: HostConfig) -> list[Address]:
     """The addresses of an entry's procs, as far as it tells them."""
     if config.bin_path:
-        return [_spawned_address(config, id) for id in range(max(config.min_procs, 1))]
+        return [_spawned_address(config, id) for id in range(config.max_procs)]
     return [] if needs_lookup(config) else [address_of(config)]
 
 

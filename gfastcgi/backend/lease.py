@@ -15,7 +15,7 @@ __all__ = ["Lease", "Waiter"]
 class Lease:
     """The right to one connection to a proc. `connection` is a kept one, or None: connect to `proc.address`."""
 
-    __slots__ = ("connection", "host", "is_open", "number", "proc", "since")
+    __slots__ = ("connection", "host", "is_open", "is_probe", "number", "proc", "since")
 
     def __init__(self, host: Host, proc: Proc, connection: Any | None, number: int = 0) -> None:
         self.host = host
@@ -23,6 +23,7 @@ class Lease:
         self.connection = connection
         self.number = number
         self.is_open = True
+        self.is_probe = False
         self.since = 0.0
         """When it began, by the pool's clock, while the time until its answer is measured."""
 

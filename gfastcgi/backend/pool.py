@@ -9,9 +9,10 @@ the pool. Pools that share procs share their clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from math import inf
 from typing import Any
 
-from gfastcgi.backend import debug
+from gfastcgi.backend import debug, growth
 from gfastcgi.backend.backend import Host, Proc
 from gfastcgi.backend.candidates import Candidates, free_proc
 from gfastcgi.backend.latency import Latency
@@ -58,8 +59,6 @@ class Pool:
         self._slow_start = slow_start or SlowStart(clock)
         self._recovering = self._slow_start.procs
         self._leases = 0
-        self.wake: Callable[[], bool] | None = None
-        """Starts a proc when a request finds none that was ever started; whether one runs then."""
         self.on_move: Callable[[Proc], None] | None = None
         """Is told of every proc that came, or changed its state."""
         for host in self.hosts:
@@ -93,6 +92,9 @@ class Pool:
             waiter.grant(lease)
         elif self._is_served(waiter.tried):
             self._waiters[waiter] = self._clock()
+            for host in self.hosts:
+                if (proc := growth.next_to_start(host)) is not None and proc.grow is not None:
+                    proc.grow()
         else:
             waiter.fail(unavailable(self.hosts, waiter.tried))
 
@@ -129,6 +131,8 @@ class Pool:
                 pool._candidates.update(host)
             if pool._waiters:
                 is_wanted = True
+        if not (proc.load or lease.is_probe):
+            proc.idle_since = self._clock()
         if lease.since:
             self._give_up(lease)
         if self._log is not None:
@@ -154,6 +158,7 @@ class Pool:
             return None
         lease = self._take(host, proc)
         lease.since = 0.0
+        lease.is_probe = True
         return lease
 
     # What becomes of a lease's proc
@@ -177,8 +182,12 @@ class Pool:
 
     def failed(self, lease: Lease, cause: str = "connect_failed") -> Sequence[Any]:
         """The proc could not be reached: it rests for `"disable-time"`. Returns the connections to close."""
-        lease.proc.disabled += 1
-        return self._rest(lease, Event.FAILED, cause)
+        proc = lease.proc
+        proc.disabled += 1
+        idle = self._rest(lease, Event.FAILED, cause)
+        if proc.grow is not None and not proc.is_local:
+            proc.grow()  # who served it before us may be gone
+        return idle
 
     def overloaded(self, lease: Lease) -> Sequence[Any]:
         """The proc said OVERLOADED: it rests for `"disable-time"`. Returns the connections to close."""
@@ -204,10 +213,32 @@ class Pool:
 
     # What the supervisor tells
 
+    def supervised(self, host: Host, grow: Callable[[], None] | None) -> None:
+        """From now on `grow` is called when `host` may want another process; None: nobody starts its procs any more.
+
+        It neither waits nor calls the pool; what is to be started, `wanted` tells.
+        """
+        for proc in host.procs:
+            proc.grow = grow
+        _look_at_loads(host)
+        for pool in _pools_of(host.procs[0]):
+            pool._fail_stranded()
+
+    def wanted(self, host: Host) -> Proc | None:
+        """The proc of `host` to start now; None while it is not `is_in_demand`, or no more may be started."""
+        return growth.next_to_start(host) if self.is_in_demand(host) else None
+
+    def is_in_demand(self, host: Host) -> bool:
+        """Whether requests wait, or every running proc of `host` has more than `"max-load-per-proc"`."""
+        return any(pool._waiters for pool in _pools_of(host.procs[0])) or growth.is_crowded(host)
+
     def started(self, proc: Proc, *, pid: int, is_local: bool, capacity: int | None) -> None:
         """`proc` accepts connections: its process (`pid`) runs, or somebody else serves its address (pid 0)."""
         proc.pid, proc.is_local, proc.capacity = pid, is_local, capacity
         proc.has_served = proc.is_learned = False
+        proc.idle_since = self._clock()
+        for pool in _pools_of(proc):
+            pool._resting.pop(proc, None)
         self._move(proc, Event.STARTED)
         _serve(_pools_of(proc))
 
@@ -215,6 +246,12 @@ class Pool:
         """The process ended or could not be started, and is started again at `until`. Returns what to close."""
         proc.died += 1
         return self._end(proc, Event.EXITED, cause, until)
+
+    def postponed(self, proc: Proc, until: float) -> None:
+        """The process that ended is not started again before `until`."""
+        proc.disabled_until = until
+        for pool in _pools_of(proc):
+            pool._fail_stranded()
 
     def stopped(self, proc: Proc) -> Sequence[Any]:
         """The process was stopped by us. Returns the connections to close."""
@@ -310,6 +347,8 @@ class Pool:
             each.load += 1
             if is_full:
                 each.pool._candidates.update(each)
+        if proc.load > proc.crowded_above and proc.grow is not None and growth.is_crowded(proc.hosts[0]):
+            proc.grow()
         self._leases += 1
         lease = Lease(host, proc, proc.idle.pop() if proc.idle else None, self._leases)
         if self.measures:
@@ -331,7 +370,10 @@ class Pool:
             waiter.fail(unavailable(self.hosts, waiter.tried))
 
     def _is_served(self, tried: Collection[Proc]) -> bool:
-        return any(proc.state is _RUNNING and proc not in tried for host in self.hosts for proc in host.procs)
+        """Whether a proc runs that is none of `tried`, or will soon."""
+        if any(proc.state is _RUNNING and proc not in tried for host in self.hosts for proc in host.procs):
+            return True
+        return any(growth.is_coming(host, tried, self._clock()) for host in self.hosts)
 
     # States
 
@@ -342,6 +384,8 @@ class Pool:
         elif proc.is_learned:
             proc.capacity, proc.is_learned = None, False
         _choose_anew(proc)
+        if proc.grow is not None:
+            _look_at_loads(proc.hosts[0])
         if self.on_move is not None:
             self.on_move(proc)
         if self._level >= debug.STATES:
@@ -379,6 +423,13 @@ class Pool:
 
 def _pools_of(proc: Proc) -> Collection[Pool]:
     return {host.pool: None for host in proc.hosts}
+
+
+def _look_at_loads(host: Host) -> None:
+    """Loads are compared with `"max-load-per-proc"` only where one more process can be started."""
+    above = host.config.max_load_per_proc if growth.next_to_start(host) is not None else inf
+    for proc in host.procs:
+        proc.crowded_above = above
 
 
 def _choose_anew(proc: Proc) -> None:

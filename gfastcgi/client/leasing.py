@@ -29,13 +29,7 @@ def obtain(pool: Pool, request: RequestKey, tried: list[Proc]) -> Lease:
 
     Raises `NoBackendAvailable` when none runs, `Overloaded` after `"queue-timeout"` seconds in the queue.
     """
-    try:
-        lease = pool.acquire(request, tried)
-    except NoBackendAvailable:
-        if tried or pool.wake is None or not pool.wake():
-            raise
-        lease = pool.acquire(request, tried)
-    return lease or _queue(pool, request, tried)
+    return pool.acquire(request, tried) or _queue(pool, request, tried)
 
 
 def _queue(pool: Pool, request: RequestKey, tried: list[Proc]) -> Lease:

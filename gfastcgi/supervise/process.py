@@ -1,12 +1,14 @@
 """One spawned process: its start, its output, its end.
 
 Contract: it gets the listening socket as descriptor 0, a pipe of ours as 1 and 2 and no other descriptor; default
-signal dispositions and an empty mask; a session and process group of its own; our umask. Its end is told by gevent's
-child watcher, which reaps it too; whatever is left of its group is killed then.
+signal dispositions and an empty mask; a session and process group of its own; our umask. It gets `death_signal` when
+our thread ends, however that comes (Linux, prctl(2)). Its end is told by gevent's child watcher, which reaps it.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from gevent import monkey, socket, subprocess
 from gevent.os import make_nonblocking, nb_read
 
 from gfastcgi.errors import SpawnError
+from gfastcgi.log import escape
 from gfastcgi.supervise.command import Command
 from gfastcgi.supervise.output import LineSplitter
 
@@ -28,16 +31,28 @@ LINES_A_SECOND = 2000
 # gevent's own signal() would reach into the event loop, which after fork is the gateway's.
 _set_disposition = monkey.get_original("signal", "signal")
 
+_PR_SET_PDEATHSIG = 1
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+
 
 class Process:
     """A process of `command`. `on_line` gets its output, `on_end` is called once in the hub, and must not wait."""
 
     def __init__(
-        self, command: Command, listener: socket.socket, *, on_line: Callable[[str], None], on_end: Callable[[], None]
+        self,
+        command: Command,
+        listener: socket.socket,
+        *,
+        on_line: Callable[[str], None],
+        on_end: Callable[[], None],
+        death_signal: int = signal.SIGTERM,
     ) -> None:
         """Starts it. Raises `SpawnError`, which names the command and the reason."""
         self.command = command
-        reading, writing = os.pipe()
+        try:
+            reading, writing = os.pipe()
+        except OSError as error:
+            raise SpawnError(f"gw-backend failed to start: {command}: {error.strerror}") from error
         try:
             self._popen = subprocess.Popen(
                 list(command.words),
@@ -48,12 +63,11 @@ class Process:
                 env=dict(command.environment),
                 close_fds=True,
                 start_new_session=True,
-                preexec_fn=_reset_signals,
+                preexec_fn=_Preparation(death_signal),
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             os.close(reading)
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise SpawnError(f"gw-backend failed to start: {command}: {reason}") from error
+            raise SpawnError(f"gw-backend failed to start: {command}: {_reason(error, command)}") from error
         finally:
             os.close(writing)
         self.pid: int = self._popen.pid
@@ -68,6 +82,11 @@ class Process:
     def has_ended(self) -> bool:
         """Whether it ended and was reaped."""
         return self._popen.returncode is not None
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether it ended with exit status 0."""
+        return self._popen.returncode == 0
 
     @property
     def how_ended(self) -> str:
@@ -109,11 +128,42 @@ class Process:
         self._reader.kill()
 
 
-def _reset_signals() -> None:
-    # In the child, before exec. What we ignore or block would stay so in the program, and PHP or libfcgi not end.
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        _set_disposition(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+class _Preparation:
+    """What the child does before it becomes the program."""
+
+    def __init__(self, death_signal: int) -> None:
+        self._death_signal = death_signal
+        self._parent = os.getpid()
+
+    def __call__(self) -> None:
+        # What we ignore or block would stay so in the program, and PHP or libfcgi not end.
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            _set_disposition(number, signal.SIG_DFL)
+        if _prctl is not None:
+            _prctl(_PR_SET_PDEATHSIG, self._death_signal, 0, 0, 0)
+            if os.getppid() != self._parent:
+                os.kill(os.getpid(), signal.SIGKILL)  # we died before it could be told
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _reason(error: Exception, command: Command) -> str:
+    """Why `command` cannot be executed, execve(2); ENOENT may mean the file, or its interpreter."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if error.errno == errno.ENOENT and os.path.exists(command.words[0]):
+        return f"{error.strerror}: not the file, but what its first line names: {_first_line(command.words[0])}"
+    if error.errno == errno.ENOEXEC:
+        return f"{error.strerror}: neither a program for this machine nor a script that begins with #!"
+    return error.strerror
+
+
+def _first_line(program: str) -> str:
+    try:
+        with open(program, "rb") as file:
+            line = file.readline(128)
+    except OSError as error:
+        return error.strerror or str(error)
+    return escape(line.strip().decode("utf-8", "surrogateescape")) if line.startswith(b"#!") else "a binary"
 
 
 def _read_lines(fd: int, on_line: Callable[[str], None]) -> None:

@@ -1,11 +1,14 @@
 """When processes that ended are started again: pauses of 1, 2, 4 .. 60 s, shared by all processes of a host.
 
 Contract: pure; times are seconds of one clock. A process that served, or stayed up for `STABLE` seconds, was healthy:
-the pauses begin anew. Processes that end in the same step share its pause. While they crash, one alone is tried; the
-others follow when it has stayed up. So four procs that exit at once are started 9 times in the first minute.
+it is started again at once, each at most once in the shortest pause unless it went in order, and the pauses begin anew.
+Processes that crash in the same step share its pause. While they crash, one alone is tried; the others follow when it
+has stayed up. So four procs that exit at once are started 9 times in the first minute.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 __all__ = ["LONGEST_PAUSE", "STABLE", "Restarts"]
 
@@ -32,27 +35,48 @@ class Restarts:
         """When `take_due` has something to do; None: nothing is due."""
         return min(self._due.values(), default=None)
 
-    def ended(self, id: int, *, started: float, now: float, has_served: bool) -> float:
-        """Process `id`, up since `started`, ended. Returns when it is started again, at the earliest."""
-        is_healthy = has_served or now - started >= STABLE
-        if is_healthy:
+    @property
+    def due(self) -> Mapping[int, float]:
+        """When each process that waits for its start is started, at the earliest."""
+        return self._due
+
+    def ended(self, id: int, *, started: float, now: float, has_served: bool, is_orderly: bool = False) -> float:
+        """Process `id`, up since `started`, ended; `is_orderly`: with exit status 0. Returns when it is started again.
+
+        That is the earliest moment; `due` tells what became of it and of the others.
+        """
+        if has_served or now - started >= STABLE:
             self._pause = 0.0
+            self._is_crashing = False
+            self._due[id] = now if is_orderly else max(now, started + self._shortest)
+            return self._due[id]
         if not self._pause or started >= self._step_began or now >= self._step_began + self._pause:
             self._pause = min(self._pause * 2 or self._shortest, LONGEST_PAUSE)
             self._step_began = now
-            self._is_crashing = not is_healthy
+            self._is_crashing = True
         due = self._step_began + self._pause
-        if self._is_crashing:
-            self._due = {other: max(time, due) for other, time in self._due.items()}
+        self._due = {other: max(time, due) for other, time in self._due.items()}
         self._due[id] = due
         return due
+
+    def started(self, now: float) -> None:
+        """A process was started."""
+        self._tried_at = now
+
+    def is_crashing(self, now: float) -> bool:
+        """Whether one process alone is tried, until it has stayed up or served."""
+        if self._tried_at > self._step_began and now - self._tried_at >= STABLE:
+            self._is_crashing = False
+        return self._is_crashing
+
+    def forget(self, id: int) -> None:
+        """Process `id` is not to be started again."""
+        self._due.pop(id, None)
 
     def take_due(self, now: float) -> list[int]:
         """The processes to start now."""
         due = sorted(id for id, time in self._due.items() if time <= now)
-        if self._is_crashing and self._tried_at > self._step_began and now - self._tried_at >= STABLE:
-            self._is_crashing = False
-        if self._is_crashing and due:
+        if due and self.is_crashing(now):
             del due[1:]
             self._tried_at = now
             self._due = {id: max(time, now + STABLE) for id, time in self._due.items()}

@@ -1,8 +1,8 @@
-"""Keeps the processes of one host with `"bin-path"` running, and tells the pool which of them serve.
+"""Keeps as many processes of one host with `"bin-path"` running as its load asks for, and tells the pool which serve.
 
-Contract: each proc's socket is bound here and stays open while its process is replaced, so that connections wait in
-its backlog. An address that somebody serves already is used as it is. `start` raises `SpawnError`; later failures are
-logged and tried again. After `stop` no process, no zombie and no socket file of ours is left. It is started once.
+Contract: `start` raises `SpawnError`; later failures are logged and tried again. An address that somebody serves
+already is used as it is, and taken over when he is gone. After `stop` no process, no zombie and no socket file of ours
+is left. It is started once. All decisions are pure: `backend/growth`, `restarts`, `ending`; here they are carried out.
 """
 
 from __future__ import annotations
@@ -10,37 +10,32 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 import gevent
-from gevent import queue, socket
+from gevent.event import Event
 from gevent.lock import BoundedSemaphore
+from gevent.pool import Group
 
+from gfastcgi.backend import growth
 from gfastcgi.backend.backend import Host, Proc
 from gfastcgi.backend.pool import Pool
 from gfastcgi.backend.states import State
-from gfastcgi.config import Address
 from gfastcgi.errors import SpawnError
-from gfastcgi.net.listeners import ListenError, SocketFile, listen
+from gfastcgi.net.listeners import ListenError
 from gfastcgi.supervise.command import make_command
+from gfastcgi.supervise.ending import Step, end, plan_ending
 from gfastcgi.supervise.process import Process
 from gfastcgi.supervise.restarts import Restarts
+from gfastcgi.supervise.seat import Seat, is_served
 
 __all__ = ["Supervisor"]
 
-PROBE_TIMEOUT = 1.0
-"""Seconds to find out whether somebody serves an address."""
-
-
-class _Child:
-    """A proc with its listening socket, and the process that runs on it."""
-
-    def __init__(self, proc: Proc, listener: socket.socket) -> None:
-        self.proc = proc
-        self.listener = listener
-        self.file = SocketFile(proc.address)
-        self.process: Process | None = None
-        self.started = 0.0
+GROWTH_PAUSE = 0.02
+"""Seconds between two processes that a host gets for its load: a short burst may be over by then."""
+LOOK_AGAIN = 1.0
+"""Seconds, at least, between two looks for idle processes."""
 
 
 class Supervisor:
@@ -63,13 +58,17 @@ class Supervisor:
         self._clock = clock
         self._command = make_command(host.config, os.environ if environ is None else environ)
         self._restarts = restarts or Restarts()
-        self._children: dict[int, _Child] = {}
-        self._ended: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        self._seats: dict[int, Seat] = {}
+        self._ended: deque[Seat] = deque()
+        self._news = Event()
+        self._may_grow_at = 0.0
         self._lock = BoundedSemaphore(1)
         self._watcher: gevent.Greenlet[..., None] | None = None
+        self._leaving: list[Process] = []
+        self._undertakers = Group()
 
     def __repr__(self) -> str:
-        return f"<Supervisor of {self.host.name} {len(self._children)} procs>"
+        return f"<Supervisor of {self.host.name} {len(self._seats)} procs>"
 
     @property
     def pids(self) -> list[int]:
@@ -83,130 +82,214 @@ class Supervisor:
             with self._lock:
                 for proc in self.host.procs[: self.host.config.min_procs]:
                     self._open(proc)
+            self._pool.supervised(self.host, self._news.set)
         except BaseException:
             self.stop()
             raise
 
-    def want_one(self) -> bool:
-        """For `"min-procs" => 0`, when no proc runs: starts one that never was. Whether one runs now."""
-        with self._lock:
-            if any(proc.state is State.RUNNING for proc in self.host.procs):
-                return True
-            unset = [proc for proc in self.host.procs if proc.state is State.UNSET]
-            if not unset or self._watcher is None:
-                return False
-            try:
-                self._open(unset[0])
-            except SpawnError as error:
-                self._log(str(error))
-                return False
-            return True
-
     def stop(self, timeout: float = 10.0) -> None:
-        """Ends all processes within about `timeout` seconds: kill-signal, SIGTERM, SIGKILL to the group."""
+        """Ends all processes within about `timeout` seconds, as `ending` plans it."""
+        self._pool.supervised(self.host, None)
         with self._lock:  # nobody is half-way through a start, whose process would be forgotten
             watcher, self._watcher = self._watcher, None
             if watcher is not None:
                 watcher.kill()
-        children, self._children = list(self._children.values()), {}
+        self._undertakers.kill()
+        seats, self._seats = list(self._seats.values()), {}
         for proc in self.host.procs:
             for connection in self._pool.stopped(proc):
                 connection.close()
-        self._end_processes([child.process for child in children if child.process is not None], timeout)
-        for child in children:
-            child.listener.close()
-            child.file.remove()
+        processes = [*self._leaving, *(seat.process for seat in seats if seat.process is not None)]
+        self._give_up(end(processes, plan_ending(self.host.config.kill_signal, timeout)))
+        self._leaving.clear()
+        for seat in seats:
+            seat.close()
 
     # Starting
 
     def _open(self, proc: Proc) -> None:
-        if _is_served(proc.address):
+        """Starts `proc` on a socket of our own, unless somebody serves its address. Raises `SpawnError`."""
+        try:
+            is_taken = is_served(proc.address)
+        except OSError as error:
+            raise SpawnError(f"gw-backend failed to start: {self._command}: {error.strerror}") from error
+        if is_taken:
             self._log(f"{proc.name} is served already, it is used as it is")
             self._pool.started(proc, pid=0, is_local=False, capacity=self.host.config.max_connections)
             return
-        try:
-            listener = listen(proc.address, self.host.config.listen_backlog)
-        except ListenError as error:
-            raise SpawnError(f"gw-backend failed to start: {self._command}: {error}") from error
-        # The open file is shared with the process, which expects that accept() waits.
-        os.set_blocking(listener.fileno(), True)
-        child = self._children[proc.id] = _Child(proc, listener)
-        self._spawn(child)
+        if proc.address.path and os.path.lexists(proc.address.path):
+            self._log(f"{proc.name} was left behind by a server that is gone, it is replaced")
+        self._take_seat(proc)
 
-    def _spawn(self, child: _Child) -> None:
-        proc = child.proc
-        child.started = self._clock()
-        child.process = Process(
+    def _take_seat(self, proc: Proc) -> None:
+        try:
+            seat = Seat(proc, self.host.config.listen_backlog)
+        except (ListenError, OSError) as error:
+            raise SpawnError(f"gw-backend failed to start: {self._command}: {error}") from error
+        try:
+            self._spawn(seat)
+        except BaseException:
+            seat.close()
+            raise
+        self._seats[proc.id] = seat
+
+    def _spawn(self, seat: Seat) -> None:
+        proc = seat.proc
+        seat.started = self._clock()
+        self._restarts.started(seat.started)
+        seat.hand_over()
+        seat.process = Process(
             self._command,
-            child.listener,
+            seat.listener,
             on_line=lambda line: self._log(f"{proc.name}: {line}"),
-            on_end=lambda: self._ended.put(child),
+            on_end=lambda: self._report_end(seat),
+            death_signal=self.host.config.kill_signal,
         )
-        self._pool.started(proc, pid=child.process.pid, is_local=True, capacity=self._command.capacity)
+        self._pool.started(proc, pid=seat.process.pid, is_local=True, capacity=self._command.capacity)
+
+    def _report_end(self, seat: Seat) -> None:
+        self._ended.append(seat)
+        self._news.set()
 
     # Watching
 
     def _watch(self) -> None:
+        pause: float | None = None
         while True:
-            due = self._restarts.next
-            try:
-                child = self._ended.get(timeout=None if due is None else max(due - self._clock(), 0.0))
-            except queue.Empty:
+            self._news.wait(pause)
+            self._news.clear()
+            with self._lock:
+                while self._ended:
+                    self._bury(self._ended.popleft())
                 self._restart()
-            else:
-                self._bury(child)
+                self._take_over()
+                times = [self._grow(), self._shrink(), self._restarts.next]
+            now = self._clock()
+            pause = min((max(time - now, 0.0) for time in times if time is not None), default=None)
 
-    def _restart(self) -> None:
-        with self._lock:
-            for id in self._restarts.take_due(self._clock()):
-                child = self._children[id]
-                try:
-                    self._spawn(child)
-                except SpawnError as error:
-                    self._rest(child, str(error), "spawn_failed")
+    def _bury(self, seat: Seat) -> None:
+        process, seat.process = seat.process, None
+        if process is None:
+            return  # we ended it ourselves
+        # What is left of its group holds the socket, and would serve beside the next one.
+        process.kill_group(signal.SIGKILL)
+        proc, what = seat.proc, f"{seat.proc.name}: process {process.pid} ended ({process.how_ended})"
+        until = self._restarts.ended(
+            proc.id,
+            started=seat.started,
+            now=self._clock(),
+            has_served=proc.has_served,
+            is_orderly=process.has_succeeded,
+        )
+        text = self._rest(proc, what, process.how_ended, until)
+        self._leaving.append(process)
+        self._undertakers.spawn(self._tell_end, process, text)
 
-    def _bury(self, child: _Child) -> None:
-        process, child.process = child.process, None
-        assert process is not None, "a process ends once"
+    def _tell_end(self, process: Process, text: str) -> None:
         process.clean_up()
-        self._rest(child, f"{child.proc.name}: process {process.pid} ended ({process.how_ended})", process.how_ended)
+        self._leaving.remove(process)
+        self._log(text)
 
-    def _rest(self, child: _Child, what: str, cause: str) -> None:
-        proc, now = child.proc, self._clock()
-        until = self._restarts.ended(proc.id, started=child.started, now=now, has_served=proc.has_served)
-        self._log(f"{what}, it is started again in {max(until - now, 0.0):.0f} s")
+    def _fail(self, proc: Proc, error: SpawnError) -> None:
+        now = self._clock()
+        until = self._restarts.ended(proc.id, started=now, now=now, has_served=False)
+        self._log(self._rest(proc, str(error), "spawn_failed", until))
+
+    def _rest(self, proc: Proc, what: str, cause: str, until: float) -> str:
+        """`proc` has no process until then. Returns what the log says of it."""
+        pause = round(until - self._clock(), 1)
+        seat = self._seats.get(proc.id)
+        if pause > 0 and seat is not None:
+            seat.turn_away()
+        self._postpone()
         for connection in self._pool.exited(proc, cause, until):
             connection.close()
+        when = f" in {pause:g} s" if pause > 0 else ""
+        return f"{what}, it is started again{when}" if self._is_needed(proc) else f"{what}, it is not needed now"
 
-    # Ending
+    def _postpone(self) -> None:
+        for id, due in self._restarts.due.items():
+            self._pool.postponed(self.host.procs[id], due)
 
-    def _end_processes(self, processes: list[Process], timeout: float) -> None:
-        steps = (
-            (Process.kill, self.host.config.kill_signal),
-            (Process.kill_group, signal.SIGTERM),
-            (Process.kill_group, signal.SIGKILL),
-        )
-        for send, number in steps:
-            running = [process for process in processes if not process.has_ended]
-            for process in running:
-                send(process, number)
-            deadline = time.monotonic() + timeout / len(steps)
-            for process in running:
-                process.wait(max(deadline - time.monotonic(), 0.0))
+    def _is_needed(self, proc: Proc) -> bool:
+        # Requests that met the end of a process may wait in the backlog of its socket: they count in its load.
+        is_short = growth.count_alive(self.host) < self.host.config.min_procs
+        return is_short or proc.load > 0 or self._pool.is_in_demand(self.host)
+
+    def _restart(self) -> None:
+        for id in self._restarts.take_due(self._clock()):
+            proc, seat = self.host.procs[id], self._seats.get(id)
+            if not self._is_needed(proc):
+                self._retire(proc)
+                continue
+            try:
+                if seat is None:
+                    self._open(proc)
+                else:
+                    self._spawn(seat)
+            except SpawnError as error:
+                self._fail(proc, error)
+        self._postpone()
+
+    def _take_over(self) -> None:
+        """An address that somebody else served, and does no longer, gets a process of ours."""
+        for proc in self.host.procs:
+            if proc.state is not State.DISABLED or proc.is_local or is_served(proc.address):
+                continue
+            self._log(f"{proc.name} is served no longer, a process is started there")
+            try:
+                self._take_seat(proc)
+            except SpawnError as error:
+                self._fail(proc, error)
+
+    # As many as the load asks for
+
+    def _grow(self) -> float | None:
+        """Starts one process more if requests wait for it; returns when to look again."""
+        proc, now = self._pool.wanted(self.host), self._clock()
+        if proc is None:
+            return None
+        if self._restarts.is_crashing(now) and growth.count_alive(self.host):
+            return now + LOOK_AGAIN
+        if now >= self._may_grow_at:
+            self._may_grow_at = now + GROWTH_PAUSE
+            try:
+                self._open(proc)
+            except SpawnError as error:
+                self._fail(proc, error)
+            else:
+                self._log(f"{proc.name}: process {proc.pid} was started, since requests wait")
+        return self._may_grow_at
+
+    def _shrink(self) -> float | None:
+        """Ends the processes that were idle for `"idle-timeout"`; returns when to look again."""
+        now, timeout = self._clock(), self.host.config.idle_timeout
+        while (proc := growth.longest_idle(self.host)) is not None and proc.idle_since + timeout <= now:
+            self._log(f"{proc.name}: process {proc.pid} was idle for {now - proc.idle_since:.0f} s, it is ended")
+            self._retire(proc)
+        if growth.count_alive(self.host) <= self.host.config.min_procs:
+            return None
+        return max(timeout + (proc.idle_since if proc else now), now + LOOK_AGAIN)
+
+    def _retire(self, proc: Proc) -> None:
+        """`proc` has no process from now on, and no socket, until it is wanted again."""
+        for connection in self._pool.stopped(proc):
+            connection.close()
+        seat = self._seats.pop(proc.id, None)
+        if seat is None:
+            return
+        process, seat.process = seat.process, None
+        if process is not None:
+            first, *others = plan_ending(self.host.config.kill_signal)
+            first.send([process])
+            self._leaving.append(process)
+            self._undertakers.spawn(self._see_out, process, others)
+        seat.close()
+
+    def _see_out(self, process: Process, steps: list[Step]) -> None:
+        self._give_up(end([process], steps))
+        self._leaving.remove(process)
+
+    def _give_up(self, processes: list[Process]) -> None:
         for process in processes:
-            process.clean_up()
-            if not process.has_ended:
-                self._log(f"process {process.pid} cannot be ended")
-
-
-def _is_served(address: Address) -> bool:
-    family = socket.AF_UNIX if address.path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.settimeout(PROBE_TIMEOUT)
-        try:
-            probe.connect(address.path or (address.host, address.port))
-        except (TimeoutError, BlockingIOError):
-            return True  # somebody listens, and has a full backlog
-        except OSError:
-            return False
-        return True
+            self._log(f"process {process.pid} cannot be ended")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from types import SimpleNamespace
 
 from hypothesis import settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gfastcgi.backend.backend import make_hosts
+from gfastcgi.backend.growth import PATIENCE
 from gfastcgi.backend.pool import Pool
 from gfastcgi.backend.states import State
 from gfastcgi.balance import POLICIES
@@ -27,7 +29,14 @@ CONFIGS = st.lists(
             disable_time=st.integers(0, 3),
             keep_alive=st.sampled_from([None, None, False]),
         ),
-        st.builds(HostConfig, socket=st.just("/s"), bin_path=st.just("/bin/app"), min_procs=st.integers(0, 3)),
+        st.builds(
+            HostConfig,
+            socket=st.just("/s"),
+            bin_path=st.just("/bin/app"),
+            min_procs=st.integers(0, 3),
+            max_procs=st.just(3),
+            max_load_per_proc=st.integers(0, 2),
+        ),
     ),
     min_size=1,
     max_size=3,
@@ -59,14 +68,18 @@ class Waiter:
 
 
 class PoolMachine(RuleBasedStateMachine):
-    @initialize(configs=CONFIGS, policy=st.sampled_from(sorted(POLICIES)))
-    def make(self, configs, policy):
+    @initialize(configs=CONFIGS, policy=st.sampled_from(sorted(POLICIES)), is_supervised=st.booleans())
+    def make(self, configs, policy, is_supervised):
         self.now = 0.0
         self.pool = Pool(make_hosts(configs), POLICIES[policy](random.Random(1)), clock=lambda: self.now)
         self.open = []
         self.queue = []
         self.kept = set()  # connections that the pool holds
         self.made = 0
+        self.asked = []  # hosts that may want another process
+        self.supervised = [host for host in self.pool.hosts if is_supervised and host.config.bin_path]
+        for host in self.supervised:
+            self.pool.supervised(host, partial(self.asked.append, host))
 
     @property
     def procs(self):
@@ -93,6 +106,22 @@ class PoolMachine(RuleBasedStateMachine):
             earlier = self.queue[: sum(other.number < waiter.number for other in self.queue)]
             assert all(waiter.lease.proc in other.tried for other in earlier), "overtaken"
 
+    def serving(self, tried):
+        """The procs that run, or may be started soon."""
+        found = [proc for proc in self.procs if proc.state is State.RUNNING]
+        for host in self.supervised:
+            dead = [proc for proc in host.procs if proc.state is State.DIED]
+            found += [proc for proc in dead if proc.disabled_until <= self.now + PATIENCE]
+            found += [proc for proc in host.procs if proc.state in (State.UNSET, State.KILLED) and not dead]
+        return [proc for proc in found if proc not in tried]
+
+    def check_demand(self):
+        """Whoever can start the process that is wanted was asked to."""
+        for host in self.supervised:
+            if self.pool.wanted(host) is not None:
+                assert host in self.asked
+        self.asked.clear()
+
     def choose_tried(self, mask):
         return [proc for number, proc in enumerate(self.procs) if mask >> number & 1]
 
@@ -108,7 +137,7 @@ class PoolMachine(RuleBasedStateMachine):
             message = ""
         self.settle()
         wanted = [proc for proc in self.procs if proc.state is State.RUNNING and proc not in tried]
-        assert bool(message) is not bool(wanted)
+        assert bool(message) is not bool(self.serving(tried))
         if message:
             assert all(proc.name in message for proc in self.procs)
         elif lease is None:
@@ -116,6 +145,8 @@ class PoolMachine(RuleBasedStateMachine):
         else:
             assert lease.proc in wanted
             self.adopt(lease)
+            if not self.queue and all(proc.load > lease.host.config.max_load_per_proc for proc in wanted):
+                self.check_demand()
 
     @rule(mask=MASKS)
     def enqueue(self, mask):
@@ -124,7 +155,10 @@ class PoolMachine(RuleBasedStateMachine):
         waiter.number = self.made
         self.queue.append(waiter)
         self.pool.enqueue(waiter)
+        is_waiting = waiter.is_waiting
         self.settle()
+        if is_waiting:
+            self.check_demand()
 
     @precondition(lambda self: self.queue)
     @rule(choice=CHOICES)
@@ -175,11 +209,17 @@ class PoolMachine(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: any(proc.pid for proc in self.procs))
-    @rule(choice=CHOICES, is_wanted=st.booleans())
-    def end(self, choice, is_wanted):
+    @rule(choice=CHOICES, is_wanted=st.booleans(), pause=st.sampled_from([0, 0.5, 5]))
+    def end(self, choice, is_wanted, pause):
         local = [proc for proc in self.procs if proc.pid]
         proc = local[choice % len(local)]
-        self.settle(self.pool.stopped(proc) if is_wanted else self.pool.exited(proc, "signal 9", self.now + 1))
+        self.settle(self.pool.stopped(proc) if is_wanted else self.pool.exited(proc, "signal 9", self.now + pause))
+
+    @precondition(lambda self: any(proc.state is State.DIED for proc in self.procs))
+    @rule(pause=st.sampled_from([0, 0.5, 5]))
+    def postpone(self, pause):
+        self.pool.postponed(next(proc for proc in self.procs if proc.state is State.DIED), self.now + pause)
+        self.settle()
 
     @invariant()
     def loads_are_the_open_leases(self):
@@ -204,11 +244,15 @@ class PoolMachine(RuleBasedStateMachine):
     def nobody_waits_for_nothing(self):
         assert self.pool.waiting == len(self.queue)
         for waiter in self.queue:
-            wanted = [proc for proc in self.procs if proc.state is State.RUNNING and proc not in waiter.tried]
+            wanted = self.serving(waiter.tried)
             assert wanted
-            assert all(proc.load == proc.capacity for proc in wanted)
+            assert all(proc.load == proc.capacity for proc in wanted if proc.state is State.RUNNING)
 
     def teardown(self):
+        for host in self.supervised:
+            self.pool.supervised(host, None)
+        self.supervised = []
+        self.settle()
         while self.open:  # waiters are granted on the way, and released in their turn
             self.settle(self.pool.release(self.open.pop()))
         assert all(host.load == 0 for host in self.pool.hosts)

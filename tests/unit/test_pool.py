@@ -51,7 +51,7 @@ def remote(number=0, **options):
 
 
 def spawned(**options):
-    return HostConfig(socket="/run/app", bin_path="/bin/app", **{"min_procs": 2, **options})
+    return HostConfig(socket="/run/app", bin_path="/bin/app", **{"min_procs": 2, "max_procs": 2, **options})
 
 
 def start_all(pool, capacity=1):
@@ -83,14 +83,14 @@ def test_a_lease_is_released_once():
 
 
 def test_the_least_loaded_proc_of_a_host_is_taken():
-    pool, _ = make_pool(spawned(min_procs=3))
+    pool, _ = make_pool(spawned(min_procs=3, max_procs=3))
     start_all(pool, capacity=5)
     assert sorted(pool.acquire(REQUEST).proc.id for _ in range(3)) == [0, 1, 2]
     assert sorted(pool.acquire(REQUEST).proc.id for _ in range(3)) == [0, 1, 2]
 
 
 def test_hosts_are_balanced_not_procs():
-    pool, _ = make_pool(spawned(min_procs=4), remote())
+    pool, _ = make_pool(spawned(min_procs=4, max_procs=4), remote())
     for proc in pool.hosts[0].procs:
         pool.started(proc, pid=1, is_local=True, capacity=9)
     hosts = [pool.acquire(REQUEST).host for _ in range(8)]
@@ -135,7 +135,7 @@ def test_the_last_kept_connection_is_used_first():
 
 
 def test_a_proc_with_a_kept_connection_comes_first_among_equals():
-    pool, _ = make_pool(spawned(min_procs=3))
+    pool, _ = make_pool(spawned(min_procs=3, max_procs=3))
     start_all(pool)
     leases = [pool.acquire(REQUEST) for _ in range(3)]
     pool.release(leases[1], keep="kept")
@@ -226,7 +226,7 @@ def test_an_overloaded_proc_rests():
 
 
 def test_a_late_failure_does_not_wake_or_disable_a_dead_process():
-    pool, clock = make_pool(spawned(min_procs=1))
+    pool, clock = make_pool(spawned(min_procs=1, max_procs=1))
     start_all(pool, capacity=2)
     lease, late = pool.acquire(REQUEST), pool.acquire(REQUEST)
     pool.release(lease, keep="kept")
@@ -241,13 +241,13 @@ def test_a_late_failure_does_not_wake_or_disable_a_dead_process():
 
 
 def test_a_process_that_was_not_started_is_named():
-    pool, _ = make_pool(spawned(min_procs=1))
+    pool, _ = make_pool(spawned(min_procs=1, max_procs=1))
     with pytest.raises(NoBackendAvailable, match="/run/app-0 is not started"):
         pool.acquire(REQUEST)
 
 
 def test_a_stopped_process_is_named():
-    pool, _ = make_pool(spawned(min_procs=1))
+    pool, _ = make_pool(spawned(min_procs=1, max_procs=1))
     start_all(pool)
     pool.stopped(pool.hosts[0].procs[0])
     with pytest.raises(NoBackendAvailable, match=r"/run/app-0 was ended \(stopped\)$"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from signal import SIGKILL, SIGTERM, SIGUSR1
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import SpawnError
 from gfastcgi.supervise.command import make_command
+from gfastcgi.supervise.ending import end, plan_ending
 from gfastcgi.supervise.output import MAX_LINE, LineSplitter
 from gfastcgi.supervise.restarts import LONGEST_PAUSE, STABLE, Restarts
 
@@ -106,6 +108,79 @@ def test_lines_do_not_depend_on_how_they_arrive(pieces):
     assert lines == [line for line in "".join(pieces).split("\n") if line]
 
 
+# The end
+
+
+class Deaf:
+    """A process that ends by the signal that `ends_by` names; the clock stands still but for waits."""
+
+    def __init__(self, clock, ends_by, after=0.0):
+        self.clock, self.ends_by, self.after = clock, ends_by, after
+        self.pid, self.got, self.has_ended = 1, [], False
+        self.is_clean = False
+
+    def wait(self, timeout):
+        if not self.has_ended:
+            self.clock.now += timeout
+        return self.has_ended
+
+    def kill(self, number):
+        self.got.append((self.clock.now, number))
+        self.has_ended = self.has_ended or (number == self.ends_by and self.clock.now >= self.after)
+
+    def kill_group(self, number):
+        self.kill(-number)
+
+    def clean_up(self):
+        self.is_clean = True
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_process_that_listens_gets_one_signal():
+    clock = Clock()
+    process = Deaf(clock, SIGUSR1)
+    assert end([process], plan_ending(SIGUSR1), clock=clock) == []
+    assert (process.got, clock.now, process.is_clean) == ([(0.0, SIGUSR1)], 0.0, True)
+
+
+def test_a_deaf_process_gets_signal_after_signal():
+    clock = Clock()
+    process = Deaf(clock, -SIGKILL)
+    assert end([process], plan_ending(SIGUSR1), clock=clock) == []
+    asks = [(float(second), SIGUSR1) for second in (0, 5, 6, 7, 8)]
+    terms = [(float(second), -SIGTERM) for second in range(9, 16)]
+    assert process.got == [*asks, *terms, (16.0, -SIGKILL)]
+
+
+def test_a_slow_process_is_asked_again():
+    clock = Clock()
+    process = Deaf(clock, SIGUSR1, after=6)
+    end([process], plan_ending(SIGUSR1), clock=clock)
+    assert [when for when, _ in process.got] == [0, 5, 6]
+
+
+def test_a_shorter_limit_shrinks_the_plan():
+    clock = Clock()
+    processes = [Deaf(clock, -SIGKILL), Deaf(clock, SIGTERM)]
+    assert end(processes, plan_ending(SIGTERM, 8), clock=clock) == []
+    assert [len(process.got) for process in processes] == [13, 1]
+    assert clock.now == 8
+    assert processes[0].got[5] == (4.5, -SIGTERM)
+
+
+def test_what_nothing_ends_is_told():
+    clock = Clock()
+    process = Deaf(clock, None)
+    assert end([process], plan_ending(SIGTERM), clock=clock) == [process]
+    assert process.is_clean
+
+
 # Restarts
 
 
@@ -143,23 +218,61 @@ def test_one_alone_is_tried_while_they_crash_and_the_others_follow():
     assert restarts.next is None
 
 
-def test_the_pause_begins_anew_after_a_process_stayed_up():
+def test_the_pauses_begin_anew_after_a_process_stayed_up():
     restarts = Restarts()
     restarts.ended(0, started=0, now=1, has_served=False)
     restarts.take_due(2)
     assert restarts.ended(0, started=2, now=3, has_served=False) == 3 + 2
     restarts.take_due(5)
-    assert restarts.ended(0, started=5, now=5 + STABLE, has_served=False) == 5 + STABLE + 1
+    assert restarts.ended(0, started=5, now=5 + STABLE, has_served=False) == 5 + STABLE
+    restarts.take_due(5 + STABLE)
+    assert restarts.ended(0, started=5 + STABLE, now=16, has_served=False) == 16 + 1
 
 
-def test_a_process_that_served_was_healthy_and_all_come_back_together():
+def test_a_process_that_served_is_started_again_at_once_but_once_a_second():
     restarts = Restarts()
-    for now in (1.0, 2.0, 3.0):
-        assert restarts.ended(0, started=now - 0.5, now=now, has_served=True) == now + 1
-        restarts.take_due(now + 1)
+    assert restarts.ended(0, started=0, now=5, has_served=True) == 5
+    assert restarts.take_due(5) == [0]
+    assert restarts.ended(0, started=5, now=5.2, has_served=True) == 6
+    assert restarts.take_due(5.9) == []
+    assert restarts.take_due(6) == [0]
+
+
+def test_a_process_that_served_and_left_in_order_is_started_again_at_once():
+    """As PHP does after PHP_FCGI_MAX_REQUESTS."""
+    restarts = Restarts()
+    assert restarts.ended(0, started=0, now=0.1, has_served=True, is_orderly=True) == 0.1
+    assert restarts.ended(1, started=0, now=0.1, has_served=False, is_orderly=True) == 1.1, "it served nobody"
+
+
+def test_all_that_served_come_back_together():
+    restarts = Restarts()
     for id in (1, 2):
         restarts.ended(id, started=0, now=4.0, has_served=True)
-    assert restarts.take_due(5.0) == [1, 2]
+    assert restarts.due == {1: 4.0, 2: 4.0}
+    assert restarts.take_due(4.0) == [1, 2]
+
+
+def test_a_crash_is_over_when_a_process_served_or_stayed_up():
+    restarts = Restarts()
+    restarts.ended(0, started=0, now=1, has_served=False)
+    assert restarts.is_crashing(1)
+    restarts.take_due(2)
+    assert restarts.is_crashing(2 + STABLE - 0.1)
+    assert not restarts.is_crashing(2 + STABLE)
+    restarts.ended(0, started=20, now=21, has_served=False)
+    assert restarts.is_crashing(21)
+    restarts.ended(1, started=20, now=22, has_served=True)
+    assert not restarts.is_crashing(22)
+
+
+def test_one_that_is_started_for_the_load_ends_a_crash_as_well():
+    restarts = Restarts()
+    restarts.ended(0, started=0, now=1, has_served=False)
+    restarts.take_due(2)
+    restarts.started(30)
+    assert restarts.is_crashing(31)
+    assert not restarts.is_crashing(30 + STABLE)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 20), st.booleans()), max_size=40))

@@ -179,6 +179,7 @@ def test_processes_get_what_the_configuration_says(supervise, script, tmp_path):
         socket=f"{tmp_path}/app.sock",
         bin_path=f"{script(TELLER)} 'two words'",
         min_procs=2,
+        max_procs=2,
         bin_copy_environment=("PATH",),
         bin_environment=(("GREETING", "hello"),),
     )
@@ -201,7 +202,7 @@ def test_processes_get_what_the_configuration_says(supervise, script, tmp_path):
 
 
 def test_tcp_procs_count_ports(supervise, script):
-    rig = supervise(HostConfig(port=free_port(), bin_path=script(TELLER), min_procs=1))
+    rig = supervise(HostConfig(port=free_port(), bin_path=script(TELLER), min_procs=1, max_procs=1))
     assert ask(rig.procs[0].address)["pid"] == rig.procs[0].pid
 
 
@@ -211,7 +212,7 @@ def test_signals_and_descriptors_of_the_gateway_stay_with_it(supervise, tmp_path
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
     try:
-        rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path="sleep 1000", min_procs=1))
+        rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path="sleep 1000", min_procs=1, max_procs=1))
     finally:
         signal.signal(signal.SIGUSR2, before[0])
         signal.signal(signal.SIGHUP, before[1])
@@ -223,7 +224,8 @@ def test_signals_and_descriptors_of_the_gateway_stay_with_it(supervise, tmp_path
     assert {name: int(status[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")} == dict.fromkeys(
         ("SigBlk", "SigIgn", "SigCgt"), 0
     )
-    assert sorted(os.listdir(process / "fd")) == ["0", "1", "2"]
+    # Its loader has a library open now and then, until it runs.
+    wait_until(lambda: sorted(os.listdir(process / "fd")) == ["0", "1", "2"], "no other descriptor")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,7 @@ def test_signals_and_descriptors_of_the_gateway_stay_with_it(supervise, tmp_path
     [("/nowhere/app", "No such file or directory"), ("/etc/passwd", "Permission denied")],
 )
 def test_a_program_that_cannot_be_started_is_fatal_and_leaves_nothing(tmp_path, bin_path, reason, left):
-    rig = Rig(HostConfig(socket=f"{tmp_path}/s", bin_path=bin_path, min_procs=2))
+    rig = Rig(HostConfig(socket=f"{tmp_path}/s", bin_path=bin_path, min_procs=2, max_procs=2))
     with pytest.raises(SpawnError, match=f"gw-backend failed to start: {bin_path}: .*{reason}"):
         rig.supervisor.start()
     assert os.listdir(tmp_path) == []
@@ -240,7 +242,7 @@ def test_a_program_that_cannot_be_started_is_fatal_and_leaves_nothing(tmp_path, 
 
 def test_when_a_later_one_cannot_be_started_the_first_is_ended(script, tmp_path, left):
     (tmp_path / "s-1").write_text("not a socket")
-    rig = Rig(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=2))
+    rig = Rig(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=2, max_procs=2))
     with pytest.raises(SpawnError, match="Address already in use"):
         rig.supervisor.start()
     assert sorted(os.listdir(tmp_path)) == ["app.py", "s-1"]
@@ -256,13 +258,13 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_a_stale_socket_file_is_replaced(supervise, script, tmp_path):
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(f"{tmp_path}/s-0")
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1))
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1, max_procs=1))
     assert ask(rig.procs[0].address)["pid"] == rig.procs[0].pid
 
 
 def test_an_address_that_is_served_already_is_used_and_left_alone(supervise, script, tmp_path):
-    first = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1))
-    second = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1))
+    first = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1, max_procs=1))
+    second = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1, max_procs=1))
     (proc,) = second.procs
     assert (proc.state, proc.is_local, proc.pid, proc.capacity) == (State.RUNNING, False, 0, None)
     assert "is served already" in second.text()
@@ -276,28 +278,10 @@ def test_a_full_backlog_is_somebody_too(supervise, tmp_path):
     for sock in waiting:
         sock.setblocking(False)
         sock.connect_ex(f"{tmp_path}/s-0")
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path="sleep 9", min_procs=1))
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path="sleep 9", min_procs=1, max_procs=1))
     assert rig.procs[0].is_local is False
     for sock in (listener, *waiting):
         sock.close()
-
-
-def test_min_procs_0_starts_one_when_it_is_wanted(supervise, script, tmp_path):
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=0))
-    with pytest.raises(NoBackendAvailable, match="s-0 is not started"):
-        rig.pool.acquire(REQUEST)
-    assert os.listdir(tmp_path) == ["app.py"]
-    wanted = [gevent.spawn(rig.supervisor.want_one) for _ in range(5)]
-    gevent.joinall(wanted)
-    assert all(greenlet.value for greenlet in wanted)
-    assert rig.pool.acquire(REQUEST).proc.pid == ask(rig.procs[0].address)["pid"]
-    assert len(rig.supervisor.pids) == 1
-
-
-def test_wanting_what_cannot_be_started_is_a_no_and_a_log_line(supervise, tmp_path):
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path="/nowhere/app", min_procs=0))
-    assert rig.supervisor.want_one() is False
-    assert "No such file" in rig.text()
 
 
 # Real programs
@@ -330,7 +314,9 @@ def test_php_cgi(supervise, tmp_path, left):
 
 def test_a_libfcgi_program(supervise, tmp_path):
     program = compile_c(SKELETON, tmp_path / "skeleton.fcgi", "fcgi")
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=str(program), min_procs=2, kill_signal=signal.SIGUSR1))
+    rig = supervise(
+        HostConfig(socket=f"{tmp_path}/s", bin_path=str(program), min_procs=2, max_procs=2, kill_signal=signal.SIGUSR1)
+    )
     for proc in rig.procs:
         assert fastcgi_get(proc.address, []).endswith(b"Hello World!\n")
     began = time.monotonic()
@@ -342,25 +328,25 @@ def test_a_libfcgi_program(supervise, tmp_path):
 
 
 def test_a_process_that_dies_is_started_again_on_the_same_socket(supervise, script, tmp_path):
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1), shortest=0.2)
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1, max_procs=1), shortest=0.2)
     (proc,) = rig.procs
     pid, inode = proc.pid, os.stat(f"{tmp_path}/s-0").st_ino
     ask(proc.address)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: proc.state is State.DIED, "its end to be seen")
-    with pytest.raises(NoBackendAvailable, match=r"s-0 died \(signal 9 \(SIGKILL\)\)"):
-        rig.pool.acquire(REQUEST)
+    assert proc.cause == "signal 9 (SIGKILL)"
+    assert rig.pool.acquire(REQUEST) is None, "it is worth waiting"
     with connect(proc.address) as early:  # waits in the backlog meanwhile
         wait_until(lambda: proc.state is State.RUNNING, "the restart")
         assert json.loads(early.recv(65536))["pid"] == proc.pid
     assert proc.pid != pid
     assert proc.died == 1
     assert os.stat(f"{tmp_path}/s-0").st_ino == inode
-    assert f"{proc.name}: process {pid} ended (signal 9 (SIGKILL)), it is started again in 0 s" in rig.lines
+    assert f"{proc.name}: process {pid} ended (signal 9 (SIGKILL)), it is started again in 0.2 s" in rig.lines
 
 
 def test_a_crash_loop_pauses_and_says_so_once_a_step(supervise, tmp_path):
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path="false", min_procs=1), shortest=0.02)
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path="false", min_procs=1, max_procs=1), shortest=0.02)
     wait_until(lambda: rig.procs[0].died == 5, "five deaths")
     assert [line.split("(")[1].split(")")[0] for line in rig.lines[:5]] == ["exit status 1"] * 5
     assert len(rig.lines) == 5
@@ -368,7 +354,7 @@ def test_a_crash_loop_pauses_and_says_so_once_a_step(supervise, tmp_path):
 
 
 def test_a_program_that_is_gone_is_tried_again_until_it_is_back(supervise, script, tmp_path):
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1))
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1, max_procs=1))
     (proc,) = rig.procs
     os.rename(f"{tmp_path}/app.py", f"{tmp_path}/away.py")
     os.kill(proc.pid, signal.SIGKILL)
@@ -381,7 +367,7 @@ def test_a_program_that_is_gone_is_tried_again_until_it_is_back(supervise, scrip
 
 def test_last_words_come_before_the_end(supervise, script, tmp_path):
     source = 'import os, sys; print("one"); sys.stdout.flush(); os.write(2, b"no newline \\x1b[0m"); sys.exit(3)'
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(source), min_procs=1), shortest=30)
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(source), min_procs=1, max_procs=1), shortest=30)
     wait_until(lambda: len(rig.lines) == 3, "three lines")
     name = rig.procs[0].name
     assert rig.lines[:2] == [f"{name}: one", f"{name}: no newline \\x1B[0m"]
@@ -389,7 +375,7 @@ def test_last_words_come_before_the_end(supervise, script, tmp_path):
 
 
 def test_kept_connections_of_a_dead_process_are_closed(supervise, script, tmp_path):
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1))
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1, max_procs=1))
     lease = rig.pool.acquire(REQUEST)
     kept = connect(lease.proc.address)
     rig.pool.release(lease, keep=kept)
@@ -399,7 +385,7 @@ def test_kept_connections_of_a_dead_process_are_closed(supervise, script, tmp_pa
 
 def test_a_process_that_writes_without_end_holds_nobody_up(supervise, script, tmp_path, left):
     source = 'import os\nwhile True: os.write(1, b"y\\n" * 4096)'
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(source), min_procs=1))
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(source), min_procs=1, max_procs=1))
     wait_until(lambda: rig.lines, "output")
     before = time.process_time()
     gevent.sleep(0.5)
@@ -412,7 +398,7 @@ def test_a_process_that_writes_without_end_holds_nobody_up(supervise, script, tm
 
 
 def test_stop_leaves_no_process_and_no_file(supervise, script, tmp_path):
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=3))
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=3, max_procs=3))
     pids = rig.supervisor.pids
     assert len(pids) == 3
     rig.supervisor.stop()
@@ -421,11 +407,12 @@ def test_stop_leaves_no_process_and_no_file(supervise, script, tmp_path):
     assert rig.supervisor.pids == []
     with pytest.raises(NoBackendAvailable, match="was ended"):
         rig.pool.acquire(REQUEST)
-    assert not rig.supervisor.want_one()
 
 
 def test_a_deaf_process_and_its_children_are_ended_by_force(supervise, script, tmp_path):
-    config = HostConfig(socket=f"{tmp_path}/s", bin_path=script(DEAF), min_procs=1, kill_signal=signal.SIGUSR1)
+    config = HostConfig(
+        socket=f"{tmp_path}/s", bin_path=script(DEAF), min_procs=1, max_procs=1, kill_signal=signal.SIGUSR1
+    )
     rig = supervise(config)
     (line,) = wait_until(lambda: rig.lines, "the child's pid")
     pids = [rig.procs[0].pid, int(line.split()[-1])]
@@ -436,7 +423,7 @@ def test_a_deaf_process_and_its_children_are_ended_by_force(supervise, script, t
 
 
 def test_a_file_that_somebody_else_put_there_is_not_removed(supervise, script, tmp_path):
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1))
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path=script(TELLER), min_procs=1, max_procs=1))
     os.unlink(f"{tmp_path}/s-0")
     Path(f"{tmp_path}/s-0").write_text("mine")
     rig.supervisor.stop()
@@ -444,7 +431,7 @@ def test_a_file_that_somebody_else_put_there_is_not_removed(supervise, script, t
 
 
 def test_descriptors_and_greenlets_do_not_pile_up(supervise, tmp_path):
-    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path="true", min_procs=1), shortest=1e-6)
+    rig = supervise(HostConfig(socket=f"{tmp_path}/s", bin_path="true", min_procs=1, max_procs=1), shortest=1e-6)
     wait_until(lambda: rig.procs[0].died == 3, "three deaths")
     before = len(os.listdir("/proc/self/fd"))
     wait_until(lambda: rig.procs[0].died >= 12, "more deaths")
