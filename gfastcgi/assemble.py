@@ -16,13 +16,16 @@ from gevent.event import Event
 
 from gfastcgi._version import __version__
 from gfastcgi.auth.gate import Gate
+from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.backends import Backends, of_mode
 from gfastcgi.config import Address, Config, Settings
+from gfastcgi.elsewhere import identity_fields
 from gfastcgi.errors import InvalidValue
 from gfastcgi.gates import Gates
 from gfastcgi.gateway import Gateway
 from gfastcgi.http.request import Limits
 from gfastcgi.log import LogFile
+from gfastcgi.logins import Logins
 from gfastcgi.net.listeners import listen
 from gfastcgi.request import Log
 from gfastcgi.resolve import Resolver
@@ -56,6 +59,7 @@ class App:
         for settings in self._all_settings():
             # Backends and logs that a conditional names start with the others, not with the first request they meet.
             self._parts.backends.prepare(settings)
+            self._parts.gates.prepare(settings)
             self._parts.access_log(settings)
 
     def __repr__(self) -> str:
@@ -157,6 +161,7 @@ class _Parts:
         balances = {block.overrides["balance"] for block in config.blocks if "balance" in block.overrides}
         self.backends = Backends({config.settings.balance, *balances})
         self.gates = Gates(self.backends)
+        self.logins = Logins()
         self.log_files: dict[str, BufferedLog] = {}
 
     def site(self, settings: Settings) -> Site:
@@ -184,6 +189,8 @@ class _Parts:
             access_log=self.access_log(settings),
             upload_dir=self._upload_dir,
             clock=time.monotonic,
+            logins=self.logins.gates(settings),
+            hygiene=Hygiene(identity_fields(settings), settings.allow_fields, clock=time.monotonic, tell=log.warning),
         )
 
     def access_log(self, settings: Settings) -> Log | None:

@@ -6,7 +6,7 @@ objects from it. Defaults are lighttpd's unless a comment says otherwise; every 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ __all__ = [
     "Extension",
     "HealthCheck",
     "HostConfig",
+    "Requirement",
     "RewriteRule",
     "ServerConfig",
     "Settings",
@@ -127,10 +128,18 @@ class HostConfig:
     resolve: int = 30
     health_check: HealthCheck | None = None
     require_status: bool = False
+    script: str = ""
     independent: bool = False
     cache: CacheConfig | None = None
     stale_allow: int = 0
     recheck: int = 0
+    url: str = ""
+    python: str | Callable[[Any], Any] = ""
+    """`package.module:name`, or the callable itself."""
+    variables: tuple[tuple[str, str], ...] = ()
+    login: str = ""
+    preflight: Literal["check", "allow"] = "check"
+    x_accel_redirect: tuple[tuple[str, str], ...] = ()
     where: Where = Where()
 
 
@@ -176,6 +185,24 @@ class RewriteRule:
     where: Where = Where()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """One key of `auth.require`: who may see what lies under `prefix`. Any of the rules is enough.
+
+    `hosts` are addresses and networks from which every known user may; `algorithms` are those of the digest scheme.
+    """
+
+    prefix: str
+    method: Literal["basic", "digest"]
+    realm: str
+    any_user: bool = False
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ("SHA-256", "MD5")
+    where: Where = field(default=Where(), compare=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Settings:
     """What holds for one request: the directives that conditionals may change. Sizes are bytes, times seconds."""
@@ -199,6 +226,7 @@ class Settings:
     map_extensions: tuple[tuple[str, str], ...] = ()
     balance: str = "least-connection"
     authorizers: Literal["all", "any"] = "all"
+    allow_fields: tuple[str, ...] = ()
     debug: int = 0
     statistics_url: str = ""
     max_request_size: int = 0
@@ -208,6 +236,13 @@ class Settings:
     max_keep_alive_idle: int = 5
     max_read_idle: int = 60
     max_write_idle: int = 360
+    auth_require: tuple[Requirement, ...] = ()
+    auth_backend: Literal["", "plain", "htpasswd", "htdigest"] = ""
+    auth_plain_userfile: str = ""
+    auth_plain_groupfile: str = ""
+    auth_htpasswd_userfile: str = ""
+    auth_htdigest_userfile: str = ""
+    auth_cache: int = 600
     accesslog_filename: str = ""
     accesslog_format: str = DEFAULT_ACCESSLOG_FORMAT
 

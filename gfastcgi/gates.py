@@ -6,15 +6,18 @@ differ in nothing that an authorizer could see share their gates, and what these
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import fields
+from functools import partial
 from hashlib import sha256
 
 from gfastcgi.auth.base import Audit, Authorizer
+from gfastcgi.auth.denial import ClientAwareGate
 from gfastcgi.auth.fastcgi import FastCGIAuthorizer
 from gfastcgi.auth.gate import Gate
-from gfastcgi.backends import Backends
+from gfastcgi.backends import Backends, is_elsewhere
 from gfastcgi.config import HostConfig, Settings
+from gfastcgi.elsewhere import Elsewhere
 from gfastcgi.gateway import log_stderr
 from gfastcgi.resolve import Resolver
 
@@ -27,7 +30,12 @@ class Gates:
     def __init__(self, backends: Backends, *, audit: Audit | None = None) -> None:
         self._backends = backends
         self._audit = audit
+        self._elsewhere = Elsewhere()
         self._gates: dict[Hashable, Gate] = {}
+
+    def prepare(self, settings: Settings) -> None:
+        """Makes the authorizers of `settings` that are no FastCGI programs, so that their faults are found at once."""
+        self._elsewhere.prepare(settings)
 
     def gate(self, key: str, hosts: list[HostConfig], settings: Settings) -> Gate:
         """The gate of `key`; `hosts` (at least one) are the backends of its authorizer."""
@@ -45,7 +53,10 @@ class Gates:
     def _make(self, key: str, hosts: list[HostConfig], settings: Settings) -> Gate:
         first = hosts[0]
         resolver = Resolver(first.docroot, settings.index_file_names, settings.symlink_roots) if first.docroot else None
-        return Gate(
+        make: Callable[..., Gate] = Gate
+        if first.login or first.preflight == "allow":
+            make = partial(ClientAwareGate, login=first.login, passes_preflight=first.preflight == "allow")
+        return make(
             key,
             self._authorizer(key, hosts, settings),
             resolver,
@@ -58,6 +69,8 @@ class Gates:
         )
 
     def _authorizer(self, key: str, hosts: list[HostConfig], settings: Settings) -> Authorizer:
+        if is_elsewhere(hosts[0]):
+            return self._elsewhere.authorizer(key, hosts[0])
         return FastCGIAuthorizer(key, self._backends.pool(hosts, settings), log_stderr)
 
 

@@ -34,7 +34,7 @@ from gfastcgi.resolve import Resource
 from gfastcgi.rewrite import Origin
 from gfastcgi.routing import Route
 from gfastcgi.server.body import EMPTY, spool
-from gfastcgi.site import Responder, Site
+from gfastcgi.site import Place, Responder, Site
 from gfastcgi.sites import Captures, SiteTable
 from gfastcgi.status import proxy_status, render
 from gfastcgi.variables import responder_params
@@ -101,9 +101,7 @@ class Gateway:
         site, captures = self._sites.find(request)
         if site.rewriter is not None and redirected_to is None and self._rewrite(request, site, captures):
             site, captures = self._sites.find(request)
-        request.log, request.server_tag = site.access_log, site.server_tag
-        request.server_name, request.balance = site.settings.server_name, site.settings.balance
-        request.body.limit = site.settings.max_request_size
+        _adopt(request, site)
         if request.path == "*":
             return webob.Response(status="200 OK", headerlist=[("Allow", _METHODS)], app_iter=[b""])
         if site.redirector is not None:
@@ -116,7 +114,7 @@ class Gateway:
             return error_page(403, request_id=request.id)
         added: list[tuple[str, str]] = []
         if place.gates:
-            decision = chain.ask(place.gates, request, place.root, need=site.settings.authorizers)
+            decision = _ask(request, site, place)
             if isinstance(decision, webob.Response):
                 return decision
             added = decision
@@ -221,6 +219,23 @@ class Gateway:
 
     def _count(self, cause: str) -> None:
         self.failures[cause] = self.failures.get(cause, 0) + 1
+
+
+def _adopt(request: Request, site: Site) -> None:
+    """What the settings say of the request itself."""
+    request.log, request.server_tag = site.access_log, site.server_tag
+    request.server_name, request.balance = site.settings.server_name, site.settings.balance
+    request.body.limit = site.settings.max_request_size
+    if site.hygiene is not None:
+        site.hygiene.apply(request)
+
+
+def _ask(request: Request, site: Site, place: Place) -> webob.Response | list[tuple[str, str]]:
+    before = {*request.variables}
+    decision = chain.ask(place.gates, request, place.root, need=site.settings.authorizers)
+    if site.hygiene is not None and request.variables:
+        site.hygiene.learn(name for name in request.variables if name not in before)
+    return decision
 
 
 def _origin(request: Request) -> Origin:

@@ -20,6 +20,7 @@ small{{opacity:.6}}</style></head>
 """
 _TEXTS = {
     400: "The request cannot be understood.",
+    401: "You have to say who you are.",
     403: "You may not see this.",
     404: "There is nothing here.",
     405: "This cannot be done with what is here.",
@@ -27,6 +28,7 @@ _TEXTS = {
     411: "A body has to come with its length.",
     413: "The body is larger than this site takes.",
     414: "The address is too long.",
+    429: "There were too many attempts. Please try again in a moment.",
     431: "The header fields are too large.",
     500: "Something went wrong inside the gateway.",
     502: "The program behind this page gave no sound answer.",

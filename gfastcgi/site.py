@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gfastcgi.auth.gate import Gate
+from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.backend.pool import Pool
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.request import Log
@@ -60,6 +61,9 @@ class Site:
     access_log: Log | None
     upload_dir: str | None
     clock: Callable[[], float]
+    logins: Sequence[Gate] = ()
+    """Those of `auth.require`: of these the first whose key fits guards a path, before all others."""
+    hygiene: Hygiene | None = None
     _places: dict[str, tuple[float, Place]] = field(init=False, default_factory=dict)
 
     def locate(self, path: str) -> Place:
@@ -82,7 +86,7 @@ class Site:
         return self.resolvers[-1]
 
     def _locate(self, path: str) -> Place:
-        gates = [gate for gate in self.gates if self._guards(gate, path)]
+        gates = [*self._login(path), *(gate for gate in self.gates if self._guards(gate, path))]
         if path == self.settings.statistics_url:
             return Place(gates, self.resolver(path).root, None, None, None, self._is_denied(path), is_statistics=True)
         resolver = next((gate.resolver for gate in gates if gate.resolver is not None), None) or self.resolver(path)
@@ -92,10 +96,14 @@ class Site:
             resource = resolver.find(path)
             routed = self._route_by_file(path, resource)
         served = routed[1].script_name if routed else resource.path if resource else path
-        gates += [gate for gate in self.gates if gate not in gates and self._guards(gate, served)]
+        also = [*self._login(served), *(gate for gate in self.gates if self._guards(gate, served))]
+        gates += [gate for gate in also if gate not in gates]
         is_denied = self._is_denied(path) or self._is_denied(served)
         responder, route = routed or (None, None)
         return Place(gates, resolver.root, resource, responder, route, is_denied)
+
+    def _login(self, path: str) -> list[Gate]:
+        return [gate for gate in self.logins if path.startswith(gate.key)][:1]
 
     def _guards(self, gate: Gate, path: str) -> bool:
         """Whether the gate's key fits: a mapped extension is guarded by its own key and by the one it is mapped to."""

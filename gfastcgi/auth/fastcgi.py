@@ -6,11 +6,11 @@ REQUEST_COMPLETE and app_status 0. Any other whole answer goes to the client; ev
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import webob
 
+from gfastcgi.auth.answers import denial, variable_name
 from gfastcgi.auth.base import Allow, Decision, Deny
 from gfastcgi.auth.freshness import max_age, vary
 from gfastcgi.backend.pool import Pool
@@ -27,15 +27,6 @@ from gfastcgi.variables import authorizer_variables
 __all__ = ["FastCGIAuthorizer"]
 
 _LARGEST_DENIAL = 1 << 20
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-# An authorizer decides; it does not choose files.
-_NOT_PASSED_ON = frozenset({"x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-accel-redirect", "content-length"})
-# What was asked for, what is served for it and how long its body is: no authorizer's word changes that.
-_NOT_TO_BE_SET = frozenset({
-    b"CONTENT_LENGTH", b"DOCUMENT_ROOT", b"FCGI_ROLE", b"GATEWAY_INTERFACE", b"HTTP_CONTENT_LENGTH", b"HTTP_PROXY",
-    b"HTTP_TRANSFER_ENCODING", b"PATH_INFO", b"PATH_TRANSLATED", b"QUERY_STRING", b"REDIRECT_STATUS", b"REQUEST_METHOD",
-    b"REQUEST_URI", b"SCRIPT_FILENAME", b"SCRIPT_NAME", b"SERVER_PROTOCOL",
-})  # fmt: skip
 
 
 class FastCGIAuthorizer:
@@ -86,13 +77,7 @@ def _allow(head: Head) -> Allow:
     cookies: list[tuple[str, str]] = []
     for name, value in head.fields:
         if name.lower().startswith("variable-"):
-            variable = name[len("variable-") :]
-            if not _VARIABLE.fullmatch(variable):
-                raise BadCGIResponse(f"the authorizer named the variable {variable!r}")
-            key = variable.upper().replace("-", "_").encode()
-            if key in _NOT_TO_BE_SET:
-                raise BadCGIResponse(f"the authorizer set {variable}, which is not for it to say")
-            variables[key] = value.encode("latin-1")
+            variables[variable_name(name[len("variable-") :])] = value.encode("latin-1")
         elif name.lower() == "set-cookie":
             cookies.append((name, value))
     return Allow(variables, tuple(cookies), max_age(head.fields), vary(head.fields))
@@ -101,9 +86,4 @@ def _allow(head: Head) -> Allow:
 def _denial(head: Head, body: bytes) -> webob.Response:
     if head.status == 200:
         raise BadCGIResponse("the authorizer gave no Status, which this site requires", cause="bad_cgi_response")
-    fields = [
-        (name, value)
-        for name, value in head.fields
-        if name.lower() not in _NOT_PASSED_ON and not name.lower().startswith("variable-")
-    ]
-    return webob.Response(status=f"{head.status} {head.reason}", headerlist=fields, app_iter=[body])
+    return denial(head.status, head.reason, head.fields, body)

@@ -25,8 +25,13 @@ AUTHORIZER_READ_TIMEOUT = 30
 MAX_SOCKET_PATH = 105
 """Bytes of the path of a unix socket: what `sun_path` takes, less what lighttpd keeps back."""
 
-NOT_SERVED = {"url": True, "python": True}
-"""Options of ours that are not built yet; True: an authorizer that is not asked would let everybody in."""
+_BACKEND = ("host", "port", "socket", "bin-path")
+"""Options that name a FastCGI backend."""
+
+
+_FOR_AUTHORIZERS = (
+    "cache", "independent", "login", "preflight", "recheck", "require-status", "stale-allow", "variables",
+)  # fmt: skip
 
 
 class HostMaker:
@@ -59,7 +64,12 @@ class HostMaker:
         if id(value) not in self._hosts:
             if not value.items:
                 self.report.error(InvalidValue, f'fastcgi.server: "{key}" has no host', value.where)
-            self._hosts[id(value)] = tuple(self._host(item) for item in value)
+            hosts = self._hosts[id(value)] = tuple(self._host(item) for item in value)
+            authorizers = [host for host in hosts if host.mode == "authorizer"]
+            elsewhere = next((host for host in authorizers if host.url or host.python), None)
+            if elsewhere is not None and len(authorizers) > 1:
+                message = f'fastcgi.server: "{key}" has another authorizer beside the one over "url" or in "python"'
+                self.report.error(InvalidValue, message, elsewhere.where)
         return self._hosts[id(value)]
 
     def _host(self, item: Item) -> HostConfig:
@@ -97,14 +107,8 @@ class HostMaker:
             self.report.warn('"upgrade" is known, but not served yet', where)
 
     def _unknown(self, name: str, where: Where) -> None:
-        if name not in NOT_SERVED:
-            message = f'unknown option "{name}" of a fastcgi.server host{nearest(name, [*HOST_OPTIONS, *NOT_SERVED])}'
-            self.report.error(UnknownOption, message, where)
-        elif NOT_SERVED[name]:
-            message = f'"{name}" is not served yet, and serving without this authorizer would be unsafe'
-            self.report.error(InvalidValue, message, where)
-        else:
-            self.report.warn(f'"{name}" is known, but not served yet', where)
+        message = f'unknown option "{name}" of a fastcgi.server host{nearest(name, HOST_OPTIONS)}'
+        self.report.error(UnknownOption, message, where)
 
     def _check(self, values: dict[str, Any], places: dict[str, Where], where: Where) -> None:
         """What holds between options, and lighttpd's defaults for those that name the backend's address."""
@@ -117,8 +121,10 @@ class HostMaker:
         if values.get("host", "").startswith("/"):
             values["socket"] = values.pop("host")
             values.pop("port", None)
-        if values.get("socket"):
+        if values.get("socket") and not ({"url", "python"} & places.keys()):
             self._check_socket(values, places.get("socket", where))
+        elif "url" in places or "python" in places:
+            self._check_elsewhere(values, places)
         elif not values.get("host") and not values.get("bin_path"):
             if not {"host", "socket", "bin-path"} & places.keys():
                 error(InvalidValue, 'a host needs "host" (and "port"), "socket" or "bin-path"', where)
@@ -132,6 +138,16 @@ class HostMaker:
         self._check_x_sendfile(values, places, where)
         self._check_authorizer(values, places)
 
+    def _check_elsewhere(self, values: dict[str, Any], places: dict[str, Where]) -> None:
+        """An authorizer over HTTP or in Python has no FastCGI backend, and is the only one of its key."""
+        name = "url" if "url" in places else "python"
+        if values.get("mode") != "authorizer":
+            self.report.error(InvalidValue, f'"{name}" needs "mode" => "authorizer"', places[name])
+        for other in (*_BACKEND, "python"):
+            if other in places and other != name:
+                message = f'"{name}" and "{other}" name two authorizers: an entry has one'
+                self.report.error(InvalidValue, message, places[other])
+
     def _check_authorizer(self, values: dict[str, Any], places: dict[str, Where]) -> None:
         """What only authorizers have. A client is never kept waiting for a silent one without end."""
         if values.get("mode") == "authorizer":
@@ -140,7 +156,7 @@ class HostMaker:
                 message = '"stale-allow" needs "cache", whose key tells whom an authorizer has allowed'
                 self.report.error(InvalidValue, message, places["stale-allow"])
             return
-        for name in ("cache", "independent", "recheck", "require-status", "stale-allow"):
+        for name in _FOR_AUTHORIZERS:
             if name in places:
                 self.report.warn(f'"{name}" is for a host with "mode" => "authorizer"', places[name])
 

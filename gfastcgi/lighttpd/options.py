@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gfastcgi.config import Extension, HostConfig, ServerConfig, Settings
-from gfastcgi.lighttpd import kinds
+from gfastcgi.lighttpd import access, kinds
 from gfastcgi.lighttpd.caching import cache
 from gfastcgi.lighttpd.flags import feature_flags
 from gfastcgi.lighttpd.health import health_check
@@ -87,10 +87,17 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("resolve", _some_seconds, "seconds after which a host name is looked up again"),
         _host("health-check", health_check, "a path that each proc is asked for; one that fails rests"),
         _host("require-status", kinds.boolean, "an authorizer's answer without a Status line denies"),
+        _host("script", kinds.path, "SCRIPT_FILENAME of an authorizer, for PHP: the program, not the file asked for"),
         _host("independent", kinds.boolean, "an authorizer that is asked side by side with independent neighbours"),
         _host("cache", cache, "keep the decisions of an authorizer; see docs/authorizers.md"),
         _host("stale-allow", _seconds, "seconds that a kept yes outlives its time while the authorizer is down"),
         _host("recheck", _seconds, "ask again every so many seconds while an answer is sent; 0: never"),
+        _host("url", access.service_url, "an authorizer over HTTP (forward-auth) in the place of a FastCGI program"),
+        _host("python", kinds.text, "an authorizer in Python, `package.module:name`, in its place"),
+        _host("variables", access.variable_names, "what the fields of an allowing `url` become, beside the usual ones"),
+        _host("login", access.login_url, "where a browser is sent that an authorizer does not know"),
+        _host("preflight", kinds.choice("check", "allow"), "whether CORS preflights pass an authorizer unasked"),
+        _host("x-accel-redirect", kinds.prefix_pairs, "folders for the URIs that the backend may name to be sent"),
     )
 }
 
@@ -182,6 +189,19 @@ DIRECTIVES: dict[str, Option] = {
         Option("url.redirect-code", ("redirect_code",), kinds.integer(300, 399), "status of the redirection"),
         Option("url.access-deny", ("access_deny",), kinds.strings, 'suffixes of paths that get 403; "" is all'),
         Option("url.access-allow", ("access_allow",), kinds.strings, "suffixes of the only paths that do not"),
+        Option("auth.require", ("auth_require",), access.requirements, "who may see what; the first prefix holds"),
+        Option(
+            "auth.backend", ("auth_backend",), kinds.choice("plain", "htpasswd", "htdigest", ""),
+            "kind of the file of users",
+        ),
+        Option("auth.backend.plain.userfile", ("auth_plain_userfile",), kinds.path, "lines `user:password`"),
+        Option("auth.backend.plain.groupfile", ("auth_plain_groupfile",), kinds.path, "lines `group: user user`"),
+        Option("auth.backend.htpasswd.userfile", ("auth_htpasswd_userfile",), kinds.path, "lines `user:hash`"),
+        Option("auth.backend.htdigest.userfile", ("auth_htdigest_userfile",), kinds.path, "lines `user:realm:hash`"),
+        Option(
+            "auth.cache", ("auth_cache",), access.auth_cache,
+            "seconds that a password once checked is remembered, while its file stays the same; () or 0: not at all",
+        ),
         Option("alias.url", ("alias",), kinds.prefix_pairs, "folders for prefixes of the path"),
         Option("accesslog.filename", ("accesslog_filename",), kinds.log_path, "file of the access log; absent: stderr"),
         Option("accesslog.format", ("accesslog_format",), kinds.text, "form of its lines"),
@@ -195,6 +215,10 @@ DIRECTIVES: dict[str, Option] = {
         Option(
             "fastcgi.authorizers", ("authorizers",), kinds.choice("all", "any"),
             "how many of a path's authorizers have to allow",
+        ),
+        Option(
+            "fastcgi.allow-fields", ("allow_fields",), access.field_names,
+            "fields of clients that may pass although they name an identity or have an underscore",
         ),
         _server("fastcgi.cache-redis", "cache_redis", kinds.text, "URL of a Redis by which gateways share decisions"),
         _server("fastcgi.cache-secret", "cache_secret", kinds.text, "what signs them, at least 32 characters"),

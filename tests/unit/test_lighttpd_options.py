@@ -194,7 +194,6 @@ def test_invalid_values(text: str, expected: str) -> None:
         ("server.max_fds = 1", 's:2: unknown directive server.max_fds; the nearest known is "server.max-fds"'),
         ("zzz.qqq = 1", "s:2: unknown directive zzz.qqq"),
         ('dir-listing.activate = "enable"', "s:2: dir-listing.activate is known, but not served yet"),
-        ('auth.backend = ""', "s:2: auth.backend is known, but not served yet"),
         ('ssl.engine = "disable"', "s:2: ssl.engine is known, but not served yet"),
         ("cgi.assign = ()", "s:2: cgi.assign is known, but not served yet"),
         (
@@ -228,7 +227,7 @@ def test_warnings(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(UNSAFE))
 def test_what_would_be_unsafe_to_pass_over(name: str) -> None:
-    name += "require" if name.endswith(".") else ""
+    name += "unheard-of" if name.endswith(".") else ""
     message = fault(f'$HTTP["url"] == "/" {{ {name.upper()} = ( "x" => "y" ) }}')
     assert message.startswith(f"{name.upper()} is not served yet, and serving without it would be unsafe: ")
 
@@ -275,8 +274,22 @@ def test_hosts(options: str, expected: dict[str, Any]) -> None:
         ('"host" => "h", "zzz" => 1', 'unknown option "zzz" of a fastcgi.server host'),
         ('"host" => "h", "mode" => "authoriser"', '"mode" takes one of "responder", "authorizer", found "authoriser"'),
         ('"host" => "h", "x-sendfile-docroot" => "/x"', '"x-sendfile-docroot" takes a list of absolute paths'),
-        ('"host" => "h", "url" => "http://a/"', '"url" is not served yet, and serving without this authorizer'),
-        ('"host" => "h", "python" => "a:b"', '"python" is not served yet, and serving without this authorizer'),
+        ('"url" => "http://a/"', '"url" needs "mode" => "authorizer"'),
+        ('"python" => "a:b"', '"python" needs "mode" => "authorizer"'),
+        ('"mode" => "authorizer", "host" => "h", "url" => "http://a/"', '"url" and "host" name two authorizers'),
+        ('"mode" => "authorizer", "url" => "ftp://a/"', '"url" takes a URL like'),
+        ('"mode" => "authorizer", "url" => "http://u:p@a/"', '"url" takes a URL like'),
+        ('"mode" => "authorizer", "url" => "http://a:x/"', '"url" takes a URL like'),
+        ('"mode" => "authorizer", "url" => "http://a/", "login" => "//evil"', '"login" takes a URL or a path'),
+        ('"mode" => "authorizer", "url" => "http://a/", "login" => "/in?{x}"', '"login" takes a URL or a path'),
+        (
+            '"mode" => "authorizer", "url" => "http://a/", "variables" => ( "X" => "a b" )',
+            '"variables" takes variables',
+        ),
+        (
+            '"mode" => "authorizer", "url" => "http://a/" ), ( "mode" => "authorizer", "host" => "h"',
+            "beside the one over",
+        ),
         ('"host" => "h", 9000', 'a host is made of options like "port" => 9000, found 9000'),
         ('"bin-path" => "/b", "min-procs" => 5', '"min-procs" is more than "max-procs"'),
         ('"bin-path" => "/b", "port" => 65535', '"port" and "max-procs" reach beyond port 65535'),

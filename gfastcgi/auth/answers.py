@@ -1,0 +1,56 @@
+"""What authorizers of every kind may say: the variables of a yes, and the fields of a no.
+
+Contract: pure. A variable that is not for an authorizer to set spoils its answer, which denies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import webob
+
+from gfastcgi.errors import BadCGIResponse
+
+__all__ = ["USUAL_VARIABLES", "denial", "variable_name"]
+
+USUAL_VARIABLES: Mapping[str, str] = {
+    "Remote-User": "REMOTE_USER", "Remote-Groups": "REMOTE_GROUPS",
+    "Remote-Name": "REMOTE_NAME", "Remote-Email": "REMOTE_EMAIL",
+    "X-Auth-Request-User": "REMOTE_USER", "X-Auth-Request-Groups": "REMOTE_GROUPS",
+    "X-Auth-Request-Preferred-Username": "REMOTE_NAME", "X-Auth-Request-Email": "REMOTE_EMAIL",
+}  # fmt: skip
+"""What the fields of a yes become (Authelia, oauth2-proxy); of several for one variable the first counts."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+# An authorizer decides; it does not choose files, nor how its answer is framed.
+_NOT_PASSED_ON = frozenset({
+    "x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-accel-redirect", "content-length", "connection",
+    "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+})  # fmt: skip
+# What was asked for, what is served for it and how long its body is: no authorizer's word changes that.
+_NOT_TO_BE_SET = frozenset({
+    b"CONTENT_LENGTH", b"DOCUMENT_ROOT", b"FCGI_ROLE", b"GATEWAY_INTERFACE", b"HTTP_CONTENT_LENGTH", b"HTTP_PROXY",
+    b"HTTP_TRANSFER_ENCODING", b"PATH_INFO", b"PATH_TRANSLATED", b"QUERY_STRING", b"REDIRECT_STATUS", b"REQUEST_METHOD",
+    b"REQUEST_URI", b"SCRIPT_FILENAME", b"SCRIPT_NAME", b"SERVER_PROTOCOL",
+})  # fmt: skip
+
+
+def variable_name(name: str) -> bytes:
+    """The meta-variable that an authorizer calls `name`. Raises `BadCGIResponse` when there is none of that name."""
+    if not _VARIABLE.fullmatch(name):
+        raise BadCGIResponse(f"the authorizer named the variable {name!r}")
+    key = name.upper().replace("-", "_").encode()
+    if key in _NOT_TO_BE_SET:
+        raise BadCGIResponse(f"the authorizer set {name}, which is not for it to say")
+    return key
+
+
+def denial(status: int, reason: str, fields: Iterable[tuple[str, str]], body: bytes) -> webob.Response:
+    """An authorizer's no as the answer to the client: whole, but for what it says to the gateway."""
+    kept = [
+        (name, value)
+        for name, value in fields
+        if name.lower() not in _NOT_PASSED_ON and not name.lower().startswith("variable-")
+    ]
+    return webob.Response(status=f"{status} {reason}", headerlist=kept, app_iter=[body])

@@ -1,0 +1,97 @@
+"""What a client sends under the name of an identity: removed before anybody is asked, counted and told.
+
+Contract: pure. CGI folds every spelling of a name into one (Remote-User, remote_user, REMOTE-user), so all of them are
+judged by what they fold into. `allowed` are the spellings that may pass; they become HTTP_NAME, as fields do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from gfastcgi.request import Request
+
+__all__ = ["IDENTITY", "Hygiene"]
+
+IDENTITY = frozenset({b"REMOTE_USER", b"AUTH_TYPE", b"REMOTE_IDENT", b"REMOTE_GROUPS", b"REMOTE_NAME", b"REMOTE_EMAIL"})
+"""The variables by which programs know their user (RFC 3875 section 4.1, Authelia's names)."""
+
+_FOLDED = re.compile(rb"[^A-Z0-9]")
+_MOST_KNOWN = 1024
+_MOST_LEARNED = 256
+_TELL_AGAIN_SECONDS = 60.0
+_PASS, _DROP, _ALLOW = range(3)
+
+
+def fold(field: bytes) -> bytes:
+    """What CGI makes of a field's name, without HTTP_."""
+    return _FOLDED.sub(b"_", field.upper())
+
+
+class Hygiene:
+    """The names of one site. `names` are variables or fields; `clock` is monotonic seconds, `tell` writes a line."""
+
+    def __init__(
+        self, names: Iterable[bytes], allowed: Iterable[str], *, clock: Callable[[], float], tell: Callable[[str], None]
+    ) -> None:
+        self._names = {fold(name).removeprefix(b"HTTP_") for name in (*IDENTITY, *names)}
+        self._most = len(self._names) + _MOST_LEARNED
+        self._allowed = frozenset(name.lower().encode() for name in allowed)
+        self._clock = clock
+        self._tell = tell
+        self._kinds: dict[bytes, int] = {}
+        self._told: dict[bytes, float] = {}
+        self.dropped = 0
+        """How many fields were removed."""
+
+    def __repr__(self) -> str:
+        return f"<Hygiene of {len(self._names)} names, {self.dropped} dropped>"
+
+    def apply(self, request: Request) -> None:
+        """Takes the fields that name an identity away from `request`."""
+        kinds = self._kinds
+        for name, _ in request.fields:
+            kind = kinds.get(name)
+            if kind or (kind is None and self._judge(name)):
+                self._clean(request)
+                return
+
+    def learn(self, names: Iterable[bytes]) -> None:
+        """From now on the variables `names`, which an authorizer set, are no client's to send."""
+        for name in names:
+            folded = name.removeprefix(b"HTTP_")
+            if folded not in self._names and len(self._names) < self._most:
+                self._names.add(folded)
+                self._kinds.clear()
+
+    def _judge(self, name: bytes) -> int:
+        kind = _ALLOW if name in self._allowed else _DROP if fold(name) in self._names else _PASS
+        if len(self._kinds) < _MOST_KNOWN:
+            self._kinds[name] = kind
+        return kind
+
+    def _clean(self, request: Request) -> None:
+        kept: list[tuple[bytes, bytes]] = []
+        for name, value in request.fields:
+            kind = self._judge(name)
+            if kind == _PASS:
+                kept.append((name, value))
+            elif kind == _ALLOW:
+                variable = b"HTTP_" + fold(name)
+                known = request.variables.get(variable)
+                request.variables[variable] = value if known is None else known + b", " + value
+            else:
+                self._drop(name, request)
+        request.fields = kept
+
+    def _drop(self, name: bytes, request: Request) -> None:
+        self.dropped += 1
+        now = self._clock()
+        if now >= self._told.get(name, now):
+            if len(self._told) >= _MOST_LEARNED:
+                self._told.clear()
+            self._told[name] = now + _TELL_AGAIN_SECONDS
+            self._tell(
+                f"request {request.id}: the client at {request.remote_addr} sent the field {name.decode('latin-1')!r}, "
+                f"which names an identity: it was dropped ({self.dropped} so far)"
+            )

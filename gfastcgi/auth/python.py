@@ -1,0 +1,125 @@
+"""An authorizer in Python: a function of a `webob.Request`, asked in the request's own greenlet.
+
+Contract: `True`, a user's name or an `Allow` lets through; `False`, `None` or "" is 403; a `webob.Response`, returned
+or raised, is the denial. Anything else, and any exception, is 500 with a traceback in the log; past its time 504.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, overload
+
+import gevent
+import webob
+
+from gfastcgi.auth.answers import denial, variable_name
+from gfastcgi.auth.base import Allow, Decision, Deny
+from gfastcgi.errors import BackendTimeout, InvalidValue
+from gfastcgi.pages import error_page
+from gfastcgi.request import Request
+
+__all__ = ["DEFAULT_TIME_LIMIT", "Check", "PythonAuthorizer", "authorizer", "load"]
+
+Check = Callable[[webob.Request], Any]
+
+DEFAULT_TIME_LIMIT = 30.0
+
+
+class PythonAuthorizer:
+    """Asks `function`; called itself, it is that function. `time_limit` is seconds, 0: none.
+
+    The limit ends what waits by gevent; nothing ends a function that computes.
+    """
+
+    def __init__(self, function: Check, *, time_limit: float = DEFAULT_TIME_LIMIT) -> None:
+        self.function = function
+        self.time_limit = time_limit
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+
+    def __repr__(self) -> str:
+        return f"<PythonAuthorizer {self.__name__}>"
+
+    def __call__(self, request: webob.Request) -> Any:
+        return self.function(request)
+
+    def check(self, request: Request, root: str) -> Decision:
+        """Asks once. Raises `BackendTimeout`; RuntimeError, TypeError when there is no sound answer."""
+        return self._decision(self._ask(request), request)
+
+    def _ask(self, request: Request) -> Any:
+        timeout = gevent.Timeout.start_new(self.time_limit or None)
+        try:
+            return self.function(request.webob())
+        except gevent.Timeout as error:
+            if error is not timeout:
+                raise
+            raise BackendTimeout(f"the authorizer {self.__name__} took more than {self.time_limit:g} s") from None
+        except Exception as error:
+            if isinstance(error, webob.Response):  # webob.exc: both an answer and an exception
+                return error
+            # By a name of its own: what it raises must not pass for an error of the gateway's, which says otherwise.
+            raise RuntimeError(f"the authorizer {self.__name__} failed") from error
+        finally:
+            timeout.close()
+
+    def _decision(self, answer: Any, request: Request) -> Decision:
+        if answer is True:
+            return Allow()
+        if answer is None or answer is False or answer == "":
+            return Deny(error_page(403, request_id=request.id))
+        if isinstance(answer, str):
+            return Allow({b"REMOTE_USER": _value(answer)})
+        if isinstance(answer, Allow):
+            named: dict[Any, Any] = dict(answer.variables)
+            variables = {variable_name(_text(name)): _value(value) for name, value in named.items()}
+            return Allow(variables, tuple(answer.response_headers), answer.max_age, answer.vary)
+        if isinstance(answer, webob.Response):
+            reason = answer.status.partition(" ")[2]
+            return Deny(denial(answer.status_int, reason, answer.headerlist, answer.body))
+        raise TypeError(f"the authorizer {self.__name__} answered {answer!r}")
+
+
+@overload
+def authorizer(function: Check, /) -> PythonAuthorizer: ...
+@overload
+def authorizer(*, time_limit: float) -> Callable[[Check], PythonAuthorizer]: ...
+def authorizer(function: Check | None = None, /, *, time_limit: float = DEFAULT_TIME_LIMIT) -> Any:
+    """Makes an authorizer of a function: `@authorizer`, or `@authorizer(time_limit=5)` with its limit in seconds."""
+    if function is None:
+        return lambda function: PythonAuthorizer(function, time_limit=time_limit)
+    return PythonAuthorizer(function, time_limit=time_limit)
+
+
+def load(name: str, folder: str = "") -> Check:
+    """What `package.module:name` names, looked for beside Python's own places in `folder`.
+
+    Raises `InvalidValue`, also for whatever the module raises as it is imported.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise InvalidValue(f'"python" takes "package.module:name", not "{name}"')
+    if folder and folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        found: Any = import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise InvalidValue(f'"python" => "{name}": {type(error).__name__}: {error}') from error
+    if not callable(found):
+        raise InvalidValue(f'"python" => "{name}" is no function, but {found!r}')
+    return found  # type: ignore[no-any-return]
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode("latin-1") if isinstance(name, bytes) else str(name)
+
+
+def _value(value: str | bytes) -> bytes:
+    data = value if isinstance(value, bytes) else value.encode()
+    if any(byte in data for byte in b"\r\n\0"):
+        raise TypeError(f"an authorizer's variable holds a line end or NUL: {value!r}")
+    return data

@@ -1,0 +1,75 @@
+"""How long a client that guessed wrong has to wait for its answer, and how many of its guesses may wait at once.
+
+Contract: pure, `clock` is monotonic seconds. It knows a bounded number of clients: an IPv6 client is its /64 network.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Throttle"]
+
+FIRST_DELAY = 0.25
+LONGEST_DELAY = 4.0
+FORGIVEN_AFTER = 60.0
+MOST_WAITING = 4
+MOST_CLIENTS = 10_000
+
+
+@dataclass(slots=True)
+class _Client:
+    failures: int = 0
+    waiting: int = 0
+    last: float = 0.0
+
+
+class Throttle:
+    """The failures of every client."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._clients: OrderedDict[str, _Client] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Throttle of {len(self._clients)} clients>"
+
+    def is_busy(self, address: str) -> bool:
+        """Whether so many wrong guesses from `address` wait for their answer that another one is not looked at."""
+        client = self._clients.get(_network(address))
+        return client is not None and client.waiting >= MOST_WAITING
+
+    def fail(self, address: str) -> float:
+        """Counts a wrong guess. The seconds that its answer has to wait; `done` follows them."""
+        key = _network(address)
+        client = self._clients.setdefault(key, _Client())
+        self._clients.move_to_end(key)
+        now = self._clock()
+        if now - client.last > FORGIVEN_AFTER:
+            client.failures = 0
+        client.last = now
+        client.waiting += 1
+        delay = min(FIRST_DELAY * 2.0 ** min(client.failures, 16), LONGEST_DELAY)
+        client.failures += 1
+        while len(self._clients) > MOST_CLIENTS:
+            self._clients.popitem(last=False)
+        return delay
+
+    def done(self, address: str) -> None:
+        """The answer to a wrong guess is on its way."""
+        client = self._clients.get(_network(address))
+        if client is not None and client.waiting:
+            client.waiting -= 1
+
+
+def _network(address: str) -> str:
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    mapped = parsed.ipv4_mapped
+    return str(mapped) if mapped else str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))

@@ -1,0 +1,82 @@
+"""Builds the authorizers that are no FastCGI programs: those over HTTP (`"url"`) and in Python (`"python"`).
+
+Contract: an entry has one authorizer, whatever sites use it. What cannot be made is a `ConfigError` with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os.path import dirname
+
+from gfastcgi.auth.answers import USUAL_VARIABLES
+from gfastcgi.auth.base import Authorizer
+from gfastcgi.auth.python import DEFAULT_TIME_LIMIT, PythonAuthorizer, load
+from gfastcgi.backends import is_elsewhere, of_mode
+from gfastcgi.config import HostConfig, Settings
+from gfastcgi.errors import InvalidValue
+from gfastcgi.logins import require_extra
+
+__all__ = ["Elsewhere", "identity_fields"]
+
+_MOST_CONNECTIONS = 64
+_LARGEST_ANSWER = 1 << 20
+
+
+class Elsewhere:
+    """The authorizers of one configuration."""
+
+    def __init__(self) -> None:
+        self._made: dict[HostConfig, Authorizer] = {}
+
+    def prepare(self, settings: Settings) -> None:
+        """Makes those of `settings`, so that their faults are found before the first request."""
+        for extension in settings.extensions:
+            for host in of_mode(extension.hosts, "authorizer")[:1]:
+                if is_elsewhere(host):
+                    self.authorizer(extension.key, host)
+
+    def authorizer(self, key: str, host: HostConfig) -> Authorizer:
+        """The one that `host` names. Raises `InvalidValue`."""
+        if host not in self._made:
+            if host.url:
+                self._made[host] = require_extra("geventhttpclient", host.where, lambda: _forward(key, host))
+            else:
+                self._made[host] = _python(host)
+        return self._made[host]
+
+
+def _forward(key: str, host: HostConfig) -> Authorizer:
+    from gfastcgi.auth.forward import ForwardAuthorizer
+    from gfastcgi.client.http import Service
+
+    service = Service(
+        host.url,
+        connect_timeout=host.connect_timeout,
+        read_timeout=host.read_timeout or DEFAULT_TIME_LIMIT,
+        queue_timeout=host.queue_timeout,
+        size=host.max_connections or _MOST_CONNECTIONS,
+        largest=_LARGEST_ANSWER,
+    )
+    return ForwardAuthorizer(key, service, host.variables)
+
+
+def _python(host: HostConfig) -> Authorizer:
+    function = host.python
+    if isinstance(function, str):
+        try:
+            function = load(function, dirname(host.where.filename))
+        except InvalidValue as error:
+            raise InvalidValue(error.message, host.where.filename, host.where.lineno) from error
+    if isinstance(function, PythonAuthorizer):
+        return function
+    return PythonAuthorizer(function, time_limit=host.read_timeout or DEFAULT_TIME_LIMIT)
+
+
+def identity_fields(settings: Settings) -> Iterator[bytes]:
+    """The fields and variables by which the authorizers of `settings` say who a client is, where that is known."""
+    for extension in settings.extensions:
+        for host in of_mode(extension.hosts, "authorizer"):
+            if host.url:
+                for field, variable in (*USUAL_VARIABLES.items(), *host.variables):
+                    yield field.encode()
+                    yield variable.encode()

@@ -1,0 +1,189 @@
+"""`auth.require` and its like: who may see what, checked word by word. What is not understood is a fault.
+
+Contract: a requirement that would let nobody or everybody in by a slip of the pen is refused with its file and line.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from gfastcgi.config import Requirement
+from gfastcgi.errors import InvalidValue, UnknownOption
+from gfastcgi.lighttpd.kinds import Context, Kind, array, text
+from gfastcgi.lighttpd.nodes import Array, Item, Value, describe
+from gfastcgi.lighttpd.report import nearest
+
+__all__ = ["auth_cache", "field_names", "login_url", "requirements", "service_url", "variable_names"]
+
+_ALGORITHMS = ("SHA-256", "MD5")
+_OPTIONS = ("method", "realm", "require", "algorithm")
+_RULES = {"user": "users", "group": "groups", "host": "hosts"}
+_FIELD = re.compile(r"[A-Za-z0-9_-]+")
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+# What CGI gives these fields for is not the client's to say, whoever stands in between (see cgi/metavars).
+_NEVER = frozenset({"proxy", "redirect-status", "x-sendfile-type", "x-accel-mapping", "content-length"})
+
+
+def _requirements(value: Value, context: Context) -> tuple[Requirement, ...]:
+    if not isinstance(value, Array):
+        raise ValueError
+    return tuple(found for found in (_requirement(item, context) for item in value) if found is not None)
+
+
+def _requirement(item: Item, context: Context) -> Requirement | None:
+    def fault(message: str, kind: type[InvalidValue] | type[UnknownOption] = InvalidValue) -> None:
+        context.report.error(kind, f"{context.name}: {message}", item.where)
+
+    prefix = item.key
+    if prefix is None or not isinstance(item.value, Array) or (prefix and not prefix.startswith("/")):
+        fault('a requirement looks like "/path" => ( "method" => ..., "realm" => ..., "require" => ... )')
+        return None
+    given: dict[str, str] = {}
+    for option in item.value:
+        name = option.key or ""
+        if name not in _OPTIONS:
+            fault(f'"{prefix}": unknown option "{name}"{nearest(name, _OPTIONS)}', UnknownOption)
+        elif not isinstance(option.value, str) or not option.value or not option.value.isprintable():
+            fault(f'"{prefix}": "{name}" takes a string, found {describe(option.value)}')
+        else:
+            given[name] = option.value
+    missing = [name for name in _OPTIONS[:3] if name not in given]
+    method = given.get("method", "").lower()
+    if missing or method not in ("basic", "digest"):
+        what = f'lacks "{missing[0]}"' if missing else f'"method" is "basic" or "digest", found "{given["method"]}"'
+        fault(f'"{prefix}": {what}')
+        return None
+    algorithms = tuple(word.strip().upper() for word in given.get("algorithm", "|".join(_ALGORITHMS)).split("|"))
+    if not set(algorithms) <= set(_ALGORITHMS):
+        fault(f'"{prefix}": "algorithm" is made of {" and ".join(_ALGORITHMS)}, found "{given["algorithm"]}"')
+    rules = _rules(given["require"])
+    if isinstance(rules, str):
+        fault(f'"{prefix}": {rules}')
+        return None
+    chosen: Any = {"prefix": prefix, "method": method, "realm": given["realm"], "algorithms": algorithms, **rules}
+    return Requirement(**chosen, where=item.where)
+
+
+def _rules(require: str) -> dict[str, Any] | str:
+    """The rules of `require` by attribute, or what is wrong with them."""
+    found: dict[str, list[str]] = {attribute: [] for attribute in _RULES.values()}
+    any_user = False
+    for rule in require.split("|"):
+        kind, equals, name = (part.strip() for part in rule.partition("="))
+        if rule.strip() == "valid-user":
+            any_user = True
+        elif not equals or kind not in _RULES or not name:
+            return f'"require" is made of "valid-user", "user=...", "group=..." and "host=...", found "{rule}"'
+        elif kind == "host" and not _is_network(name):
+            return f'"require": "host=" takes an address or a network, found "{name}"'
+        else:
+            found[_RULES[kind]].append(name)
+    return {"any_user": any_user, **{attribute: tuple(names) for attribute, names in found.items()}}
+
+
+def _is_network(name: str) -> bool:
+    try:
+        ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _render_requirements(value: tuple[Requirement, ...]) -> Value:
+    return array([(requirement.prefix, _render_requirement(requirement)) for requirement in value])
+
+
+def _render_requirement(requirement: Requirement) -> Array:
+    rules = ["valid-user"] if requirement.any_user else []
+    rules += [f"{kind}={name}" for kind, attribute in _RULES.items() for name in getattr(requirement, attribute)]
+    return array([
+        ("method", requirement.method), ("realm", requirement.realm), ("require", "|".join(rules)),
+        ("algorithm", "|".join(requirement.algorithms)),
+    ])  # fmt: skip
+
+
+requirements = Kind(
+    'requirements like ( "/a/" => ( "method" => "basic", "realm" => "...", "require" => "valid-user" ) )',
+    _requirements,
+    _render_requirements,
+)
+
+
+def _auth_cache(value: Value, _: Context) -> int:
+    if not isinstance(value, Array) or any(item.key != "max-age" for item in value):
+        raise ValueError
+    for item in value:
+        if not isinstance(item.value, int) or item.value < 0:
+            raise ValueError
+        return item.value
+    return 0
+
+
+auth_cache = Kind('a list like ( "max-age" => 600 )', _auth_cache, lambda value: array([("max-age", value)]))
+
+
+def _service_url(value: Value, context: Context) -> str:
+    url = text.parse(value, context)
+    parts = urlsplit(url)
+    _ = parts.port  # raises ValueError when it is none
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or "@" in parts.netloc:
+        raise ValueError
+    if not url.isascii() or " " in url:
+        raise ValueError
+    return str(url)
+
+
+service_url = Kind('a URL like "http://127.0.0.1:4180/oauth2/auth"', _service_url)
+
+
+def _login_url(value: Value, context: Context) -> str:
+    url = str(text.parse(value, context))
+    is_path = url.startswith("/") and not url.startswith(("//", "/\\"))
+    if not url.isascii() or " " in url or not (is_path or url.startswith(("https://", "http://"))):
+        raise ValueError
+    if not set(_PLACEHOLDER.findall(url)) <= {"url", "uri"}:
+        raise ValueError
+    return url
+
+
+login_url = Kind('a URL or a path, with {url} or {uri} for the way back, like "/login?rd={url}"', _login_url)
+
+
+def _variable_names(value: Value, _: Context) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, Array):
+        raise ValueError
+    found: list[tuple[str, str]] = []
+    for item in value:
+        if not isinstance(item.value, str) or not _VARIABLE.fullmatch(item.value):
+            raise ValueError
+        if item.key is None or not _FIELD.fullmatch(item.key):
+            raise ValueError
+        found.append((item.key, item.value))
+    return tuple(found)
+
+
+variable_names = Kind(
+    'variables by field like ( "X-Auth-Request-User" => "REMOTE_USER" )', _variable_names, lambda value: array([*value])
+)
+
+
+def _field_names(value: Value, _: Context) -> tuple[str, ...]:
+    if not isinstance(value, Array):
+        raise ValueError
+    found: list[str] = []
+    for item in value:
+        if item.key is not None or not isinstance(item.value, str) or not _FIELD.fullmatch(item.value):
+            raise ValueError
+        if item.value.lower().replace("_", "-") in _NEVER:
+            raise ValueError
+        found.append(item.value)
+    return tuple(found)
+
+
+field_names = Kind(
+    'names of fields like ( "Remote-User" )', _field_names, lambda value: array([(None, name) for name in value])
+)

@@ -1,0 +1,75 @@
+"""Builds the gates of `auth.require`: Basic and Digest, with the files of users that `auth.backend` names.
+
+Contract: gates of equal requirements and files are one, so that a password checked or a nonce given by one site of a
+configuration is known to the others. What cannot be judged by the backend that is named is a `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from gfastcgi.auth.base import Audit, Authorizer
+from gfastcgi.auth.gate import Gate
+from gfastcgi.auth.throttle import Throttle
+from gfastcgi.auth.userfile import UserFile
+from gfastcgi.config import Requirement, Settings, Where
+from gfastcgi.errors import InvalidValue
+
+__all__ = ["Logins", "require_extra"]
+
+
+class Logins:
+    """Makes the gates, and keeps what they share. `audit` gets their verdicts."""
+
+    def __init__(self, *, audit: Audit | None = None) -> None:
+        self._audit = audit
+        self._throttle = Throttle(time.monotonic)
+        self._gates: dict[tuple[object, ...], Gate] = {}
+
+    def gates(self, settings: Settings) -> list[Gate]:
+        """A gate for each requirement, in their order: the first whose prefix fits holds. Raises `InvalidValue`."""
+        return [self._gate(requirement, settings) for requirement in settings.auth_require]
+
+    def _gate(self, requirement: Requirement, settings: Settings) -> Gate:
+        kind = settings.auth_backend
+        userfile = getattr(settings, f"auth_{kind}_userfile", "")
+        where = requirement.where
+        if not kind or not userfile:
+            missing = f"auth.backend.{kind}.userfile" if kind else "auth.backend"
+            raise InvalidValue(f"auth.require needs {missing}", where.filename, where.lineno)
+        if requirement.method == "digest" and kind == "htpasswd":
+            message = 'auth.require: "digest" needs the backend "htdigest" or "plain", whose secrets it is made of'
+            raise InvalidValue(message, where.filename, where.lineno)
+        if requirement.groups and not settings.auth_plain_groupfile:
+            raise InvalidValue("auth.require: group= needs auth.backend.plain.groupfile", where.filename, where.lineno)
+        key = (requirement, kind, userfile, settings.auth_plain_groupfile, settings.auth_cache)
+        if key not in self._gates:
+            authorizer = require_extra("libpass", where, partial(self._authorizer, requirement, settings, userfile))
+            self._gates[key] = Gate(requirement.prefix, authorizer, None, audit=self._audit)
+        return self._gates[key]
+
+    def _authorizer(self, requirement: Requirement, settings: Settings, userfile: str) -> Authorizer:
+        from gfastcgi.auth.basic import BasicAuthorizer, Remembered
+        from gfastcgi.auth.digest import DigestAuthorizer, Nonces
+        from gfastcgi.auth.login import Groups, Login
+        from gfastcgi.auth.passwords import parse_accounts, parse_groups
+
+        groups: UserFile[Groups] | None = None
+        if settings.auth_plain_groupfile:
+            groups = UserFile(settings.auth_plain_groupfile, parse_groups)
+        users = UserFile(userfile, partial(parse_accounts, settings.auth_backend or "plain"))
+        login = Login(requirement, users, groups, self._throttle)
+        if requirement.method == "basic":
+            return BasicAuthorizer(login, Remembered(settings.auth_cache))
+        return DigestAuthorizer(login, Nonces(), requirement.algorithms)
+
+
+def require_extra(package: str, where: Where, make: Callable[[], Authorizer]) -> Authorizer:
+    """What `make` makes; `InvalidValue` when the `package` that it needs is not installed."""
+    try:
+        return make()
+    except ModuleNotFoundError as error:
+        message = f'this needs the package {package} (pip install "gfastcgi[auth]"): {error}'
+        raise InvalidValue(message, where.filename, where.lineno) from error
