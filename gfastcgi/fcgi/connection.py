@@ -26,10 +26,12 @@ from gfastcgi.fcgi.constants import (
     MAX_REQUEST_ID,
     PARAMS,
     REQUEST_COMPLETE,
+    RESPONDER,
     STDERR,
     STDIN,
     STDOUT,
     UNKNOWN_TYPE,
+    VERSION,
 )
 from gfastcgi.fcgi.events import (
     AbortRequest,
@@ -46,6 +48,7 @@ from gfastcgi.fcgi.events import (
     UnknownManagement,
     UnknownType,
     Values,
+    WholeRequest,
 )
 from gfastcgi.fcgi.params import decode_pairs, decode_text, encode_pairs
 from gfastcgi.fcgi.records import RecordReader, encode_record, encode_stream
@@ -68,6 +71,7 @@ __all__ = [
     "UnknownType",
     "Values",
     "WebServer",
+    "WholeRequest",
 ]
 
 # Section 5.1: role (2 bytes), flags (1), reserved (5). Section 5.5: app_status (4), protocol_status (1), reserved (3).
@@ -78,6 +82,9 @@ _unpack_end = _END_BODY.unpack
 _BEGIN_AND_HEADER = Struct("!BBHHH HB5x BBHHH")
 _ONE_END = Struct("!BBHI")
 _TWO_ENDS = Struct("!BBHIBBHI")
+# BEGIN_REQUEST with its content, and the header of the first PARAMS; a whole request has 16 bytes more at the least.
+_BEGIN_AND_PARAMS = Struct("!BBHHBx HB5x BBHHBx")
+_WHOLE_SIZE = _BEGIN_AND_PARAMS.size + 16
 # The empty record behind STDOUT, and END_REQUEST.
 _STDOUT_END = Struct("!BBHIBBHHH IB3x")
 
@@ -148,7 +155,7 @@ class WebServer(_Connection):
     @property
     def is_idle(self) -> bool:
         """True when the connection may carry another request: none is open, and nothing came that nobody asked for."""
-        return not (self._requests or self._is_spoiled or self._values_awaited) and self._reader.is_between
+        return not (self._requests or self._is_spoiled or self._values_awaited)
 
     def begin_request(
         self, request_id: int, role: int, params: bytes, *, keep_conn: bool, stdin: bytes | None = None
@@ -215,27 +222,27 @@ class WebServer(_Connection):
         What comes while nothing is open answers nothing: it is dropped, and the connection is never idle again.
         """
         events: list[Event] = []
-        reader, requests, answers = self._reader, self._requests, self._answers
-        reader.feed(data)
-        while requests or self._values_awaited:
-            record = reader.next_record()
-            if record is None:
-                return events
-            kind, request_id, content = record
+        requests, answers = self._requests, self._answers
+        if not requests and not self._values_awaited:
+            self._is_spoiled = self._is_spoiled or bool(data)
+            return events
+        for kind, request_id, content in self._reader.read(data):
             if request_id == MANAGEMENT_ID:
                 events.append(self._receive_management(kind, content))
             elif request_id not in requests:
                 raise BadRecord(f"{_name(kind)} came for the request {request_id}, which is not open")
             elif kind == STDOUT and content:
-                _receive(ANSWER, answers, request_id, STDOUT)
+                if answers[request_id] != ANSWERING:
+                    _receive(ANSWER, answers, request_id, STDOUT)
                 events.append(Stdout(request_id, content))
             elif kind == END_REQUEST:
                 events.append(self._receive_end(request_id, content))
             else:
                 _receive(ANSWER, answers, request_id, kind if content else END | kind)
                 events.append(Stdout(request_id, content) if kind == STDOUT else Stderr(request_id, content))
-        if not reader.is_between:
-            self._is_spoiled = True
+            if not requests and not self._values_awaited:
+                self._is_spoiled = self._is_spoiled or not self._reader.is_between
+                break
         return events
 
     def _receive_end(self, request_id: int, content: bytes) -> Event:
@@ -262,7 +269,7 @@ class WebServer(_Connection):
 class Application(_Connection):
     """The application's end: reads requests, and answers them. PARAMS have at most `max_params` bytes a request.
 
-    `as_text`: they are reported as `ParamsText`, not as `Params`.
+    `as_text`: they are reported as `ParamsText`, not as `Params`; and a whole small request as `WholeRequest`.
     """
 
     __slots__ = ("_as_text", "_max_params", "_params")
@@ -278,11 +285,11 @@ class Application(_Connection):
 
         Records of a request that is not open are dropped: the web server may not know yet that it has ended.
         """
+        if self._as_text and self._reader.is_between and (whole := self._whole_request(data)) is not None:
+            return [whole]
         events: list[Event] = []
-        reader, requests = self._reader, self._requests
-        reader.feed(data)
-        while (record := reader.next_record()) is not None:
-            kind, request_id, content = record
+        requests = self._requests
+        for kind, request_id, content in self._reader.read(data):
             if request_id == MANAGEMENT_ID:
                 events.append(_management_request(kind, content))
             elif kind == BEGIN_REQUEST:
@@ -292,6 +299,29 @@ class Application(_Connection):
                 if event is not None:
                     events.append(event)
         return events
+
+    def _whole_request(self, data: bytes) -> WholeRequest | None:
+        """The request that is all of `data`, when it is the usual one: a responder's, one PARAMS record, no content."""
+        if len(data) < _WHOLE_SIZE:
+            return None
+        (
+            version, kind, request_id, size, padding, role, flags,
+            params_version, params_kind, params_id, params_size, params_padding,
+        ) = _BEGIN_AND_PARAMS.unpack_from(data)  # fmt: skip
+        end = 24 + params_size
+        is_usual = (
+            version == params_version == VERSION and kind == BEGIN_REQUEST and size == 8 and not padding
+            and role == RESPONDER and params_kind == PARAMS and params_id == request_id != MANAGEMENT_ID
+            and 0 < params_size <= self._max_params and request_id not in self._requests
+            and data[end + params_padding :]
+            == _TWO_ENDS.pack(VERSION, PARAMS, request_id, 0, VERSION, STDIN, request_id, 0)
+        )  # fmt: skip
+        if not is_usual:
+            return None
+        self._requests[request_id] = SENT_STDIN
+        self._answers[request_id] = ANSWERING
+        self._params[request_id] = bytearray()
+        return WholeRequest(request_id, bool(flags & KEEP_CONN), decode_text(data[24:end]))
 
     def _receive_begin(self, request_id: int, content: bytes) -> Event:
         if request_id in self._requests:

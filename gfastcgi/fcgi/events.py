@@ -22,6 +22,7 @@ __all__ = [
     "UnknownManagement",
     "UnknownType",
     "Values",
+    "WholeRequest",
 ]
 
 
@@ -97,6 +98,15 @@ class ParamsText:
 
 
 @dataclass(slots=True)
+class WholeRequest:
+    """`BeginRequest`, `ParamsText` and the end of `Stdin` at once: a request for a responder, without content."""
+
+    request_id: int
+    keep_conn: bool
+    variables: dict[str, str]
+
+
+@dataclass(slots=True)
 class Stdin:
     """A piece of the request's content (section 5.3)."""
 
@@ -129,4 +139,5 @@ class GetValues:
 Event = (
     Stdout | Stderr | EndRequest | Values | UnknownType | UnknownManagement
     | BeginRequest | Params | ParamsText | Stdin | Data | AbortRequest | GetValues
+    | WholeRequest
 )  # fmt: skip

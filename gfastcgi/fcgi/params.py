@@ -81,16 +81,15 @@ def decode_text(data: bytes) -> dict[str, str]:
     while at < end:
         name_length, value_length = data[at], data[at + 1] if at + 1 < end else 128
         if name_length < 128 and value_length < 128:
-            at += 2
+            start = at + 2
         else:
-            name_length, at = _decode_length(data, at)
-            value_length, at = _decode_length(data, at)
-        middle = at + name_length
-        stop = middle + value_length
-        if stop > end:
-            raise BadRecord(f"a pair of {name_length} + {value_length} bytes where {end - at} are left")
-        found[text[at:middle]] = text[middle:stop]
-        at = stop
+            name_length, start = _decode_length(data, at)
+            value_length, start = _decode_length(data, start)
+        middle = start + name_length
+        at = middle + value_length
+        found[text[start:middle]] = text[middle:at]
+    if at > end:
+        raise BadRecord(f"the last pair has {at - end} bytes more than there are")
     return found
 
 
