@@ -37,15 +37,6 @@ class Connection:
         self._is_shared = False
         self._on_close = on_close
         self._duplex = Duplex(sock, self._receive, self._closed, write_timeout=service.write_timeout)
-        self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
-            events.BeginRequest: self._begin,
-            events.ParamsText: self._start,
-            events.Stdin: self._receive_stdin,
-            events.Data: self._receive_file,
-            events.AbortRequest: self._abort,
-            events.GetValues: self._tell,
-            events.UnknownManagement: self._decline,
-        }
 
     def __repr__(self) -> str:
         return f"<Connection {self._duplex!r} {len(self._requests)} requests>"
@@ -64,7 +55,7 @@ class Connection:
     def _receive(self, data: bytes) -> None:
         try:
             for event in self._core.receive_data(data):
-                self._handlers[type(event)](event)
+                _HANDLERS[type(event)](self, event)
         except BadRecord as error:
             _log.warning("connection closed: %s", error)
             self.break_off()
@@ -83,19 +74,27 @@ class Connection:
         self._on_close(self)
 
     def _begin(self, event: events.BeginRequest) -> None:
-        service = self._service
-        if event.role not in service.roles:
-            self._refuse(event, constants.UNKNOWN_ROLE)
-        elif service.is_stopping or service.open_requests >= service.max_requests:
-            self._refuse(event, constants.OVERLOADED)
-        else:
-            self._requests[event.request_id] = Request(self, service, event)
-            self._is_shared = self._is_shared or len(self._requests) > 1
+        self._admit(event.request_id, event.role, event.keep_conn, is_whole=False)
 
-    def _refuse(self, event: events.BeginRequest, protocol_status: int) -> None:
-        self._duplex.send(self._core.end_request(event.request_id, 0, protocol_status))
-        if not event.keep_conn:
-            self._end_unless_open(has_all=False)
+    def _receive_whole(self, event: events.WholeRequest) -> None:
+        request = self._admit(event.request_id, constants.RESPONDER, event.keep_conn, is_whole=True)
+        if request is not None:
+            self._starting.append((request, event.variables))
+
+    def _admit(self, request_id: int, role: int, keep_conn: bool, *, is_whole: bool) -> Request | None:
+        service = self._service
+        if role not in service.roles:
+            status = constants.UNKNOWN_ROLE
+        elif service.is_stopping or service.open_requests >= service.max_requests:
+            status = constants.OVERLOADED
+        else:
+            request = self._requests[request_id] = Request(self, service, request_id, role, keep_conn, is_whole)
+            self._is_shared = self._is_shared or len(self._requests) > 1
+            return request
+        self._duplex.send(self._core.end_request(request_id, 0, status))
+        if not keep_conn:
+            self._end_unless_open(has_all=is_whole)
+        return None
 
     # A request may have ended since: refused, cut or aborted while its records came in one piece.
 
@@ -106,7 +105,7 @@ class Connection:
 
     def _receive_stdin(self, event: events.Stdin) -> None:
         request = self._requests.get(event.request_id)
-        if request is not None:
+        if request is not None and request.stdin is not None:
             self._put(request, request.stdin, event.data)
 
     def _receive_file(self, event: events.Data) -> None:
@@ -196,3 +195,15 @@ class Connection:
     def break_off(self) -> None:
         """Ends the connection where it stands."""
         self._duplex.close()
+
+
+_HANDLERS: dict[type[events.Event], Callable[[Connection, Any], None]] = {
+    events.WholeRequest: Connection._receive_whole,
+    events.BeginRequest: Connection._begin,
+    events.ParamsText: Connection._start,
+    events.Stdin: Connection._receive_stdin,
+    events.Data: Connection._receive_file,
+    events.AbortRequest: Connection._abort,
+    events.GetValues: Connection._tell,
+    events.UnknownManagement: Connection._decline,
+}

@@ -16,11 +16,12 @@ from typing import Any, Protocol
 import gevent
 from gevent import get_hub
 from gevent.event import Event
-from greenlet import GreenletExit, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from gfastcgi.errors import StreamError
-from gfastcgi.fcgi import constants, events
+from gfastcgi.fcgi import constants
 from gfastcgi.server.stdin import StdinBuffer, StdinReader
+from gfastcgi.server.workers import Workers
 from gfastcgi.server.wsgi import Answer, ErrorStream, WSGIApp, complete_environ
 
 __all__ = ["ROLE_NAMES", "Peer", "Request", "Service"]
@@ -45,14 +46,9 @@ class Service:
     write_timeout: float
     open_requests: int = 0
     is_stopping: bool = False
+    workers: Workers = field(default_factory=Workers)
     idle: Event = field(default_factory=Event)
-    """Set whenever the last open request has ended."""
-
-    def ended(self) -> None:
-        """A request has ended."""
-        self.open_requests -= 1
-        if not self.open_requests:
-            self.idle.set()
+    """Set when the last open request has ended while the server stops."""
 
 
 class Peer(Protocol):
@@ -75,43 +71,53 @@ class Request:
 
     __slots__ = ("_connection", "_greenlet", "_service", "data", "id", "keep_conn", "role", "stdin")
 
-    def __init__(self, connection: Peer, service: Service, event: events.BeginRequest) -> None:
-        self.id = event.request_id
-        self.keep_conn = event.keep_conn
-        self.role = event.role
-        self.stdin = StdinBuffer(service.max_spooled)
-        self.data = StdinBuffer(service.max_spooled) if event.role == constants.FILTER else None
+    def __init__(
+        self, connection: Peer, service: Service, request_id: int, role: int, keep_conn: bool, is_whole: bool
+    ) -> None:
+        """`is_whole`: all of it has come, and it has no content."""
+        self.id = request_id
+        self.role = role
+        self.keep_conn = keep_conn
+        self.stdin = None if is_whole else StdinBuffer(service.max_spooled)
+        self.data = StdinBuffer(service.max_spooled) if role == constants.FILTER else None
         self._connection = connection
         self._service = service
         self._greenlet: greenlet | None = None
         service.open_requests += 1
-        service.idle.clear()
 
     @property
     def has_all(self) -> bool:
         """Whether all that the web server sends for it has arrived."""
-        return self.stdin.is_ended and (self.data is None or self.data.is_ended)
+        return (self.stdin is None or self.stdin.is_ended) and (self.data is None or self.data.is_ended)
 
     def start(self, environ: dict[str, Any]) -> None:
         """Calls the application, in a greenlet of its own; returns when that waits for the first time."""
-        self._greenlet = greenlet(self._run, get_hub())
-        self._greenlet.switch(environ)
+        self._service.workers.run(self._run, environ)
 
     def abort(self) -> None:
         """Ends the request where it stands: the application sees a GreenletExit where it waits."""
         if self._greenlet is not None:
-            gevent.kill(self._greenlet)
+            get_hub().loop.run_callback(self._throw)
             return
         self._finish_aborted()
         self._close()
 
+    def _throw(self) -> None:
+        # It may have ended meanwhile, and its greenlet have another request.
+        if self._greenlet is not None:
+            self._greenlet.throw(GreenletExit)
+
     def _close(self) -> None:
-        self.stdin.close()
-        if self.data is not None:
-            self.data.close()
-        self._service.ended()
+        for stream in (self.stdin, self.data):
+            if stream is not None:
+                stream.close()
+        service = self._service
+        service.open_requests -= 1
+        if service.is_stopping and not service.open_requests:
+            service.idle.set()
 
     def _run(self, environ: dict[str, Any]) -> None:
+        self._greenlet = getcurrent()
         try:
             self._answer(environ)
         except StreamError as error:
@@ -120,6 +126,7 @@ class Request:
         except GreenletExit:
             self._finish_aborted()
         finally:
+            self._greenlet = None
             self._close()
 
     def _finish_aborted(self) -> None:
@@ -162,6 +169,8 @@ class Request:
         self._connection.send_stderr(self.id, data)
 
 
-def _file_of(stream: StdinBuffer) -> io.BytesIO | io.BufferedReader:
+def _file_of(stream: StdinBuffer | None) -> io.BytesIO | io.BufferedReader:
+    if stream is None:
+        return io.BytesIO()
     whole = stream.take_whole()
     return io.BufferedReader(StdinReader(stream)) if whole is None else io.BytesIO(whole)

@@ -31,6 +31,11 @@ _STATUS = re.compile(r"[1-5][0-9][0-9] [\t -~\xa0-\xff]*")
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110 section 5.5: a CR or LF would begin a field of the client's choosing.
 _VALUE = re.compile(r"[\t -~\x80-\xff]*")
+# Nearly all that is sent, and good: looked up, not matched.
+_KNOWN = frozenset({
+    "200 OK", "302 Found", "304 Not Modified", "404 Not Found", "Cache-Control", "Content-Encoding", "Content-Length",
+    "Content-Type", "Date", "ETag", "Expires", "Last-Modified", "Location", "Server", "Set-Cookie", "Vary",
+})  # fmt: skip
 # PEP 3333 has these without HTTP_; HTTP_PROXY is never a proxy to be used (httpoxy, CVE-2016-5385).
 _NOT_IN_ENVIRON = ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY")
 
@@ -200,11 +205,12 @@ class Answer:
 
 
 def _encode_head(status: str, fields: list[tuple[str, str]]) -> bytes:
-    if not _STATUS.fullmatch(status):
+    if status not in _KNOWN and not _STATUS.fullmatch(status):
         raise ValueError(f"a status is a number of three digits, a blank and a reason, not {status!r}")
     lines = [f"Status: {status}\r\n"]
     for name, value in fields:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        is_good_name = name in _KNOWN or _NAME.fullmatch(name)
+        if not is_good_name or not ((value.isascii() and value.isprintable()) or _VALUE.fullmatch(value)):
             raise ValueError(f"the field {name!r}: {value!r} cannot be sent")
         lines.append(f"{name}: {value}\r\n")
     lines.append("\r\n")
