@@ -25,7 +25,7 @@ from gfastcgi.errors import (
     StreamClosed,
     StreamError,
 )
-from gfastcgi.files import apply_x_sendfile, serve_file
+from gfastcgi.files import apply_x_accel_redirect, apply_x_sendfile, serve_file
 from gfastcgi.http.response import encode_interim
 from gfastcgi.http.target import parse_target
 from gfastcgi.pages import error_page, redirect
@@ -164,7 +164,7 @@ class Gateway:
     # To a responder
 
     def _forward(self, request: Request, site: Site, responder: Responder, route: Route) -> webob.Response | str:
-        body = _take_body(request, site)
+        body = EMPTY if request.body.length == 0 else _take_body(request, site)
         length = body.length or 0
 
         def params(host: HostConfig) -> bytes:
@@ -183,7 +183,7 @@ class Gateway:
             on_interim=lambda head: _relay(request, head),
         )  # fmt: skip
         head = exchange.start()
-        if head.kind == "local-redirect":
+        if head.location is not None and head.kind == "local-redirect":
             exchange.close()
             return head.location or "/"
         if is_unknown and head.status == 404:
@@ -248,8 +248,7 @@ def _origin(request: Request) -> Origin:
 
 def _take_body(request: Request, site: Site) -> RequestBody:
     """The body, whole, unless it is to be streamed: a slow client never holds a backend."""
-    if request.body.length == 0:
-        return EMPTY
+    request.body.limit = site.settings.max_request_size
     if not site.settings.stream_request_body:
         return spool(iter(request.body.read, b""), site.upload_dir)
     if request.body.length is None:
@@ -269,37 +268,44 @@ def _answer(
 
     `failed` is told the cause when the answer breaks off after its head.
     """
-    exchange.gather()
     pieces = exchange.take_whole()
     fields = head.fields
+    for_us = [field for field in fields if _is_for_us(field[0])]
     body: Iterable[bytes]
     if pieces is None:
         body = _Stream(request, exchange, failed)
-        if not site.settings.stream_response_body:
+        if not site.settings.stream_response_body and not _is_urgent(for_us):
             body = spooled = spool(iter(exchange), site.upload_dir)
             _log_app_status(request, exchange)
             if head.content_length is None and request.method != "HEAD":
                 fields.append(("Content-Length", str(spooled.length)))
     else:
         body = pieces
-        _log_app_status(request, exchange)
+        if exchange.app_status:
+            _log_app_status(request, exchange)
         if head.content_length is not None and request.method != "HEAD":
             body = _fit(pieces, head.content_length)
     # None is WebOb's "200 OK", without parsing it.
     status = None if head.status == 200 and head.reason == "OK" else f"{head.status} {head.reason}"
     response = webob.Response(status=status, headerlist=fields, app_iter=body)
-    for name, _ in fields:
-        if _is_for_us(name):
-            assert exchange.host is not None
-            response = apply_x_sendfile(request, response, exchange.host, site.settings)
-            response.headerlist = [field for field in response.headerlist if not _is_for_us(field[0])]
-            break
-    return response
+    if not for_us:
+        return response
+    assert exchange.host is not None
+    answer = apply_x_sendfile(request, response, exchange.host, site.settings)
+    if answer is response:
+        answer = apply_x_accel_redirect(request, response, exchange.host, site.settings)
+    answer.headerlist = [field for field in answer.headerlist if not _is_for_us(field[0])]
+    return answer
 
 
 def _is_for_us(name: str) -> bool:
     """True for the fields by which a backend speaks to its gateway: they never reach a client."""
     return name[:2] in ("X-", "x-") and name.lower().startswith(_FOR_US)
+
+
+def _is_urgent(for_us: list[tuple[str, str]]) -> bool:
+    """Whether the backend wants its answer sent as it comes, whatever `server.stream-response-body` says (nginx)."""
+    return any(name.lower() == "x-accel-buffering" and value.lower() == "no" for name, value in for_us)
 
 
 def _fit(pieces: list[bytes], length: int) -> list[bytes] | Iterator[bytes]:

@@ -32,6 +32,13 @@ def responder_params(request: Request, route: Route, host: HostConfig, length: i
     if request.variables:
         return encode_pairs(responder_variables(request, route, host, length))
     peer = request.peer
+    # A client often asks for the same again: all that makes a difference is looked at, mostly by identity.
+    key = (
+        route, host, length, request.fields, request.uri, request.original_uri, request.query, request.method,
+        request.version, request.server_name,
+    )  # fmt: skip
+    if key == peer.known_request:
+        return peer.known_params
     routed = route.params.get(host)
     if routed is None:
         routed = route.params[host] = encode_pairs(_of_route(request, route, host))
@@ -42,7 +49,10 @@ def responder_params(request: Request, route: Route, host: HostConfig, length: i
     if request.fields != peer.fields or request.server_name != peer.server_name:
         peer.fields, peer.server_name = request.fields, request.server_name
         peer.field_params = encode_pairs(_of_fields(request))
-    return b"".join((routed, connected, peer.field_params, encode_pairs(_of_target(request, host, length))))
+    peer.known_request = key
+    params = b"".join((routed, connected, peer.field_params, encode_pairs(_of_target(request, host, length))))
+    peer.known_params = params
+    return params
 
 
 def responder_variables(request: Request, route: Route, host: HostConfig, length: int) -> Pairs:
@@ -61,7 +71,9 @@ def authorizer_variables(request: Request, root: str, host: HostConfig) -> Pairs
     REQUEST_URI is what is to be served, behind every rewrite and local redirect: that is what has to be judged.
     """
     docroot = os.fsencode(host.docroot or root)
-    pairs = _of_script(request, docroot.rstrip(b"/") + os.fsencode(request.path), docroot)
+    # PHP runs what SCRIPT_FILENAME names: the private file, unless "script" names its program.
+    filename = os.fsencode(host.script) or docroot.rstrip(b"/") + os.fsencode(request.path)
+    pairs = _of_script(request, filename, docroot)
     pairs += _of_peer(request.peer) + _of_fields(request) + _of_target(request, host, None)
     pairs = [pair for pair in pairs if pair[0] not in _NOT_FOR_AUTHORIZERS]
     pairs.append((b"FCGI_ROLE", b"AUTHORIZER"))

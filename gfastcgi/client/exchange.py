@@ -46,6 +46,7 @@ __all__ = ["Connection", "Exchange"]
 REQUEST_ID = 1
 _MOST_CONNECTS = 5
 _STDERR_LOGGED = 65536
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # An answer in several records is given such moments (seconds) to be written; what has come then leaves together.
 _MOMENT = 0.001
 _MOMENTS = 5
@@ -115,6 +116,8 @@ class Exchange:
         self._pieces: list[bytes] = []
         self._was_seen = False
         self._has_answered = False
+        # RFC 9110 section 9.2.1: safe methods, and no body that is gone once sent.
+        self._is_repeatable = body.length == 0 and request.method in _SAFE
         self.host: HostConfig | None = None
         """The host that answers."""
         self.is_complete = False
@@ -128,68 +131,69 @@ class Exchange:
 
     def start(self) -> Head:
         """The head of the answer. Raises `BackendError`, `BadRecord`, `BadCGIResponse`; nothing is held after that."""
+        tried: list[Proc] = []
+        failure: GfastcgiError | None = None
         try:
-            return self._start()
+            while True:
+                try:
+                    lease = self._lease = obtain(self._pool, self._request, tried)
+                except NoBackendAvailable as error:
+                    # What went wrong at the last one that was there says more than that no other is left.
+                    raise failure or error from error
+                try:
+                    return self._ask(lease)
+                except (BackendError, StreamError) as error:
+                    is_stale = self._connection is not None and self._connection.is_reused
+                    before, failure = failure, self._name(error)
+                    self._report(lease, failure)
+                    self._give_back()
+                    if not self._may_retry(failure, tried, is_stale=is_stale, is_first=before is None):
+                        raise failure from error
+                    if not isinstance(failure, BackendClosed):
+                        tried.append(lease.proc)
         except BaseException:
             self.close()
             raise
 
-    def _start(self) -> Head:
-        tried: list[Proc] = []
-        failure: GfastcgiError | None = None
-        while True:
-            try:
-                lease = self._lease = obtain(self._pool, self._request, tried)
-            except NoBackendAvailable as error:
-                # What went wrong at the last one that was there says more than that no other is left.
-                raise failure or error from error
-            self.host = lease.host.config
-            try:
-                connection = self._open(lease)
-                self._send(connection, lease)
-                # The answer cannot be there yet: asking the kernel before waiting would be in vain.
-                connection.stream.wait_readable()
-                return self._read_head()
-            except (BackendError, StreamError) as error:
-                is_stale = self._connection is not None and self._connection.is_reused
-                before, failure = failure, self._name(error)
-                self._report(lease, failure)
-                self._give_back()
-                if not self._may_retry(failure, tried, is_stale=is_stale, is_first=before is None):
-                    raise failure from error
-                if not isinstance(failure, BackendClosed):
-                    tried.append(lease.proc)
-
-    def _open(self, lease: Lease) -> Connection:
-        """A kept connection, or a new one. One that may not be sent twice is looked at before it is used."""
-        kept: Connection | None = lease.connection
-        if kept is not None:
-            if self._is_repeatable or not kept.stream.is_readable():
-                kept.is_reused = True
-                self._connection = kept
-                return kept
-            kept.close()
-        stream = connect(lease.proc.address, lease.host.config.connect_timeout)
-        self._pool.connected(lease)
-        stream.read_timeout = lease.host.config.read_timeout
-        stream.write_timeout = lease.host.config.write_timeout
-        self._connection = Connection(stream)
-        return self._connection
-
-    @property
-    def _is_repeatable(self) -> bool:
-        """RFC 9110 section 9.2.1: safe methods, and no body that is gone once sent."""
-        return self._request.method in ("GET", "HEAD", "OPTIONS") and self._body.length == 0
-
-    def _send(self, connection: Connection, lease: Lease) -> None:
-        stdin: bytes | None = b"" if self._body.length == 0 else getattr(self._body, "data", None) or None
+    def _ask(self, lease: Lease) -> Head:
+        """Sends the request over a kept connection, or a new one, and reads the head of the answer."""
+        host, proc, body = lease.host.config, lease.proc, self._body
+        self.host = host
+        connection: Connection | None = lease.connection
+        # A kept connection that one may not send to twice is looked at before it is used.
+        if connection is None or not (self._is_repeatable or not connection.stream.is_readable()):
+            connection = self._connect(lease)
+        else:
+            connection.is_reused = True
+            self._connection = connection
+        stdin: bytes | None = b"" if body.length == 0 else getattr(body, "data", None) or None
         data = connection.core.begin_request(
-            REQUEST_ID, self._role, self._params(lease.host.config), keep_conn=_keeps(lease), stdin=stdin
+            REQUEST_ID,
+            self._role,
+            self._params(host),
+            # A connection is kept only where the number of connections at once is known.
+            keep_conn=proc.capacity is not None and proc.keep_alive,
+            stdin=stdin,
         )
-        sent = connection.stream.send(data)
+        stream = connection.stream
+        sent = stream.send(data)
         self._was_seen = sent > 0
         if sent < len(data) or stdin is None:
             self._feeder = gevent.spawn(self._feed, connection, memoryview(data)[sent:], stdin is None)
+        # The answer cannot be there yet: asking the kernel before waiting would be in vain.
+        stream.wait_readable()
+        return self._read_head()
+
+    def _connect(self, lease: Lease) -> Connection:
+        if lease.connection is not None:
+            lease.connection.close()
+        host = lease.host.config
+        stream = connect(lease.proc.address, host.connect_timeout)
+        self._pool.connected(lease)
+        stream.read_timeout = host.read_timeout
+        stream.write_timeout = host.write_timeout
+        self._connection = Connection(stream)
+        return self._connection
 
     def _feed(self, connection: Connection, rest: memoryview, has_body: bool) -> None:
         """Sends what the kernel did not take at once, then the body, while the answer is being read."""
@@ -285,9 +289,14 @@ class Exchange:
             size += sum(map(len, self._pieces[known:]))
 
     def take_whole(self) -> list[bytes] | None:
-        """The body when all of it is there, else None; the lease is given back with it."""
+        """The body when all of it is there within a moment, else None; the lease is given back with it.
+
+        Raises `BackendError`, `BadRecord`.
+        """
         if not self.is_complete:
-            return None
+            self.gather()
+            if not self.is_complete:
+                return None
         pieces, self._pieces = self._pieces, []
         self.close()
         return pieces
@@ -314,23 +323,22 @@ class Exchange:
                     self._has_answered = True
                     self._pieces.append(event.data)
             elif isinstance(event, EndRequest):
-                self._end(event.app_status, event.protocol_status)
+                if event.protocol_status != constants.REQUEST_COMPLETE:
+                    raise self._refusal(event.protocol_status)
+                self.app_status = event.app_status
+                self.is_complete = True
             elif isinstance(event, Stderr):
                 self._take_stderr(event.data)
 
-    def _end(self, app_status: int, protocol_status: int) -> None:
-        """END_REQUEST (section 5.5)."""
-        if protocol_status == constants.REQUEST_COMPLETE:
-            self.app_status = app_status
-            self.is_complete = True
-        elif protocol_status == constants.OVERLOADED:
-            raise Overloaded(f"{self._where()} is overloaded")
-        elif protocol_status == constants.CANT_MPX_CONN:
-            raise Overloaded(f"{self._where()} takes one request at a time", cause="cant_multiplex")
-        elif protocol_status == constants.UNKNOWN_ROLE:
-            raise UnknownRole(f"{self._where()} does not play the role {self._role}: it is configured for a wrong mode")
-        else:
-            raise UnexpectedStatus(f"{self._where()} ended with the unknown protocol status {protocol_status}")
+    def _refusal(self, protocol_status: int) -> GfastcgiError:
+        """What END_REQUEST says unless all is well (section 5.5)."""
+        if protocol_status == constants.OVERLOADED:
+            return Overloaded(f"{self._where()} is overloaded")
+        if protocol_status == constants.CANT_MPX_CONN:
+            return Overloaded(f"{self._where()} takes one request at a time", cause="cant_multiplex")
+        if protocol_status == constants.UNKNOWN_ROLE:
+            return UnknownRole(f"{self._where()} does not play role {self._role}: it is configured for a wrong mode")
+        return UnexpectedStatus(f"{self._where()} ended with the unknown protocol status {protocol_status}")
 
     def _take_stderr(self, data: bytes) -> None:
         if self._log_stderr is not None and data and self._stderr_left > 0:
@@ -390,15 +398,16 @@ class Exchange:
 
     def _give_back(self) -> None:
         """The connection to the pool when it can be used again, else closed; the lease in any case."""
-        # Bytes that were encoded but never left would be taken for the start of the next request.
-        is_sent = self._feeder is None or self._feeder.ready()
-        if self._feeder is not None:
-            self._feeder.kill()
-            self._feeder = None
         connection, self._connection = self._connection, None
         lease, self._lease = self._lease, None
-        keep = connection if connection and is_sent and self.is_complete and connection.core.is_idle else None
-        if connection is not None and keep is None:
+        keep = connection if self.is_complete else None
+        if self._feeder is not None:
+            # Bytes that were encoded but never left would be taken for the start of the next request.
+            keep = keep if self._feeder.ready() else None
+            self._feeder.kill()
+            self._feeder = None
+        if connection is not None and (keep is None or not connection.core.is_idle):
+            keep = None
             self._abort(connection)
         if lease is not None:
             for closed in self._pool.release(lease, keep=keep):
@@ -418,8 +427,3 @@ class Exchange:
         if self._lease is not None or self._connection is not None:
             self._give_back()
         self._body.close()
-
-
-def _keeps(lease: Lease) -> bool:
-    """True when the connection may be used again: only where the number of connections at once is known."""
-    return lease.proc.capacity is not None and lease.proc.keep_alive

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import Struct
 
 from gfastcgi.errors import BadRecord, LocalProtocolError
@@ -19,6 +20,7 @@ from gfastcgi.fcgi.constants import HEADER_SIZE, MAX_CONTENT, MAX_REQUEST_ID, VE
 __all__ = ["HEADER", "RecordReader", "encode_record", "encode_stream", "header"]
 
 HEADER = Struct("!BBHHBB")
+_unpack = HEADER.unpack_from
 # The largest content that keeps records at multiples of 8 bytes, as the specification advises (section 3.3).
 _STREAM_CONTENT = 65528
 
@@ -69,8 +71,11 @@ class RecordReader:
         """True when no part of a record is held back."""
         return not self._pending and self._at == len(self._data)
 
-    def feed(self, data: bytes) -> None:
-        """Takes the next bytes; `next_record` has said None before."""
+    def read(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Takes the next bytes and gives the records that they complete: (type, request id, content), one by one.
+
+        What a caller does not ask for stays unread, and `is_between` False. Raises `BadRecord` for another version.
+        """
         if self._pending:
             self._pending += data
             if len(self._pending) < self._needed:
@@ -78,26 +83,21 @@ class RecordReader:
             data = bytes(self._pending)
             self._pending.clear()
         self._data = data
-        self._at = 0
-
-    def next_record(self) -> tuple[int, int, bytes] | None:
-        """(type, request id, content); None: it takes more bytes. Raises `BadRecord` for another version."""
-        data, at = self._data, self._at
-        left = len(data) - at
-        if left >= HEADER_SIZE:
-            version, kind, request_id, length, padding, _ = HEADER.unpack_from(data, at)
+        at, end = 0, len(data)
+        while (left := end - at) >= HEADER_SIZE:
+            version, kind, request_id, length, padding, _ = _unpack(data, at)
             if version != VERSION:
+                self._at = at
                 raise BadRecord(f"a record starts with its version, 1, not with {data[at : at + HEADER_SIZE]!r}")
-            start = at + HEADER_SIZE
             size = HEADER_SIZE + length + padding
-            if size <= left:
-                self._at = at + size
-                return kind, request_id, data[start : start + length]
-            self._needed = size
+            if size > left:
+                self._needed = size
+                break
+            start = at + HEADER_SIZE
+            self._at = at = at + size
+            yield kind, request_id, data[start : start + length]
         else:
             self._needed = HEADER_SIZE
-        if left:
-            self._pending += data[at:]
-            self._data = b""
-            self._at = 0
-        return None
+        self._pending += data[at:]
+        self._data = b""
+        self._at = 0

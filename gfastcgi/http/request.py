@@ -39,6 +39,8 @@ _ALONE = frozenset({b"content-length", b"content-type", b"expect", b"host", b"tr
 # A chunked body is parsed in slices; bytes that bring neither content nor the end of a chunk-size line are extensions.
 _SLICE = 4096
 _LONGEST_CHUNK_LINE = 8192
+# A client often sends one head again and again: up to this size it is kept with what it said.
+_REMEMBERED = 2048
 _METHOD = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]+( |$)")
 _LONGEST_METHOD = 32
 
@@ -90,6 +92,8 @@ class RequestParser:
         self._is_chunked = False
         self._opaque = 0
         """Bytes of a body that llhttp handed back, because its request asked for an upgrade that is not made."""
+        self._known = b""
+        self._known_events: tuple[RequestHead | bytes, ...] = ()
         self._begin_head()
 
     def __repr__(self) -> str:
@@ -121,12 +125,24 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         """Takes `data`, not empty, as it came from the client."""
+        is_first = self._in_head and not self._size and not self._events
+        if is_first and data == self._known and self._error is None:
+            self._events.extend(self._known_events)
+            return
         at, end = 0, len(data)
         try:
             while at < end and self._error is None:
                 at = self._feed_some(data, at)
         except httptools.HttpParserError as error:
             self._error = self._error or self._name(error)
+        if is_first and end <= _REMEMBERED:
+            self._remember(data)
+
+    def _remember(self, data: bytes) -> None:
+        """Keeps `data` when it is the whole of one request without a body, and the connection goes on behind it."""
+        head, *rest = self._events or (END,)
+        if isinstance(head, RequestHead) and rest == [END] and head.keep_alive and self._size == 0:
+            self._known, self._known_events = data, (head, END)
 
     def _feed_some(self, data: bytes, at: int) -> int:
         """Takes a head, a slice of a chunked body, or what there is, from `at`; returns where to go on."""

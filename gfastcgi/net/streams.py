@@ -92,7 +92,12 @@ class Stream:
 
     def send_all(self, data: bytes | memoryview) -> None:
         """Sends every byte. Raises `StreamClosed`, `StreamTimeout`."""
-        sent = self.send(data)
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise StreamClosed(_reason(error)) from error
         if sent < len(data):
             rest = memoryview(data)[sent:]
             while rest:

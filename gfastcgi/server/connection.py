@@ -24,7 +24,7 @@ from gfastcgi.http.request import END, RequestHead, RequestParser
 from gfastcgi.net.sendfile import FileBody
 from gfastcgi.net.streams import Stream
 from gfastcgi.request import Peer, Request
-from gfastcgi.server.body import ClientBody
+from gfastcgi.server.body import EMPTY, ClientBody
 from gfastcgi.server.service import Service
 from gfastcgi.server.writer import ResponseWriter
 
@@ -79,60 +79,56 @@ class ClientConnection:
         head = self._read_head()
         if head is None:
             return False
+        stream = self.stream
         self._peer.requests += 1
-        self.stream.read_timeout = self._service.timeouts.read_idle
-        body = ClientBody(head.content_length, lambda: self._read_piece(head))
-        if body.is_read:
+        stream.read_timeout = self._service.timeouts.read_idle
+        body: ClientBody | None = None
+        if head.content_length == 0:
             self._parser.next_event()
-        interim = self.stream.send_all if head.version == "1.1" else None
-        request = Request(head, self._peer, body, monotonic(), interim)
+        else:
+            body = ClientBody(head.content_length, lambda: self._read_piece(head))
+        interim = stream.send_all if head.version == "1.1" else None
+        request = Request(head, self._peer, body or EMPTY, monotonic(), interim)
         try:
-            response, keep, sent = self._answer(request, body)
+            response, keep, sent = self._answer(request, head, body)
         except StreamError:
             if request.log is not None:
                 request.log(request, CLIENT_LEFT, [], 0, monotonic() - request.started)
             raise
+        finally:
+            self._is_working = False
+            stream.unwatch()
         if request.log is not None:
             request.log(request, response.status_int, response.headerlist, sent, monotonic() - request.started)
-        return self._finish(body, keep)
+        if keep and (body is None or body.is_read or self._drain(body)):
+            return True
+        # The client gets the time to read the last answer.
+        stream.linger(_LINGER_SECONDS, _LINGER_BYTES)
+        return False
 
-    def _answer(self, request: Request, body: ClientBody) -> tuple[webob.Response, bool, int]:
+    def _answer(self, request: Request, head: RequestHead, body: ClientBody | None) -> tuple[webob.Response, bool, int]:
         """Asks the handler and writes what it says: the response, whether to go on, the bytes of content sent.
 
         A client that leaves once its request is read ends the work for it. What needs no more work is sent all the
         same, since a client may have ended just its own direction.
         """
-        head = request.head
+        service, stream, most = self._service, self.stream, self._service.timeouts.keep_alive_requests
         self._is_working = True
-        if body.is_read:
-            self.stream.watch_close(self._on_close)
-        try:
-            response = self._service.handler(request)
-            if isinstance(response.app_iter, (list, FileBody)):
-                self.stream.unwatch()
-            keep = self._may_keep(head) and (body.is_read or not head.expects_continue)
-            keep, sent = self._writer.write(
-                response, method=head.method, version=head.version, keep=keep, server_tag=request.server_tag
-            )
-        finally:
-            self._is_working = False
-            self.stream.unwatch()
+        if body is None:
+            stream.watch_close(self._on_close)
+        response = service.handler(request)
+        if isinstance(response.app_iter, (list, FileBody)):
+            stream.unwatch()
+        keep = head.keep_alive and not service.is_draining and self._peer.requests < most
+        if body is not None and head.expects_continue and not body.is_read:
+            keep = False
+        keep, sent = self._writer.write(
+            response, method=head.method, version=head.version, keep=keep, server_tag=request.server_tag
+        )
         return response, keep, sent
 
     def _on_close(self) -> None:
         self._greenlet.throw(ClientClosed("the client left"))
-
-    def _may_keep(self, head: RequestHead) -> bool:
-        service = self._service
-        most = service.timeouts.keep_alive_requests
-        return head.keep_alive and not service.is_draining and self._peer.requests < most
-
-    def _finish(self, body: ClientBody, keep: bool) -> bool:
-        """True when the next request can be read; else the client gets the time to read the last answer."""
-        if keep and (body.is_read or self._drain(body)):
-            return True
-        self.stream.linger(_LINGER_SECONDS, _LINGER_BYTES)
-        return False
 
     def _drain(self, body: ClientBody) -> bool:
         body.limit = 0

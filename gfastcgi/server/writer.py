@@ -20,6 +20,7 @@ __all__ = ["ResponseWriter"]
 
 # A file up to this size leaves together with its head, in one system call.
 _JOIN = 65536
+_BARE = ("204", "304")
 
 
 class ResponseWriter:
@@ -44,11 +45,21 @@ class ResponseWriter:
         """
         body = response.app_iter
         tag = server_tag or self._server_tag
+        status = response.status
         try:
-            if method == "HEAD" or has_no_content(response.status_int):
+            if method == "HEAD" or status[:3] in _BARE or status[0] == "1":
                 return keep, self._send_bare(response, body, _connection(keep, version), tag, is_head=method == "HEAD")
             if isinstance(body, (list, tuple)):
-                return keep, self._send_whole(response, body, _connection(keep, version), tag)
+                # Most answers go this way: what others do in steps is done here at once.
+                content: bytes = body[0] if len(body) == 1 else b"".join(body)
+                self._stream.send_all(
+                    encode_head(
+                        status, response.headerlist, length=len(content), is_chunked=False,
+                        connection=b"" if keep and version == "1.1" else _connection(keep, version),
+                        date=self._date(), server=tag,
+                    ) + content
+                )  # fmt: skip
+                return keep, len(content)
             if isinstance(body, FileBody):
                 return keep, self._send_file(response, body, _connection(keep, version), tag)
             return self._send_stream(response, body, version, keep, tag)
@@ -64,11 +75,6 @@ class ResponseWriter:
             response.status, response.headerlist, length=length, is_chunked=is_chunked, connection=connection,
             date=self._date(), server=tag,
         )  # fmt: skip
-
-    def _send_whole(self, response: webob.Response, body: Any, connection: bytes, tag: str) -> int:
-        content: bytes = body[0] if len(body) == 1 else b"".join(body)
-        self._stream.send_all(self._head(response, connection, tag, len(content)) + content)
-        return len(content)
 
     def _send_bare(self, response: webob.Response, body: Any, connection: bytes, tag: str, *, is_head: bool) -> int:
         """A head alone; to HEAD it tells the length that GET would have had, where that is known."""

@@ -79,9 +79,7 @@ def test_records_in_any_split(sent: list[tuple[int, int, bytes, int]], where: li
     reader = RecordReader()
     found = []
     for chunk in chunks(data, where):
-        reader.feed(chunk)
-        while (record := reader.next_record()) is not None:
-            found.append(record)
+        found += reader.read(chunk)
     assert found == [(kind, request_id, content) for kind, request_id, content, _ in sent]
     assert reader.is_between
 
@@ -89,12 +87,10 @@ def test_records_in_any_split(sent: list[tuple[int, int, bytes, int]], where: li
 @given(st.integers(0, 300_000))
 def test_streams_hold_all_and_no_record_is_too_long(size: int) -> None:
     data = b"x" * size
-    reader = RecordReader()
-    reader.feed(encode_stream(c.STDIN, 1, data))
     total = 0
-    while (record := reader.next_record()) is not None:
-        assert 0 < len(record[2]) <= 65535
-        total += len(record[2])
+    for _, _, content in RecordReader().read(encode_stream(c.STDIN, 1, data)):
+        assert 0 < len(content) <= 65535
+        total += len(content)
     assert total == size
 
 

@@ -93,11 +93,8 @@ def test_golden_bytes(case: dict[str, Any]) -> None:
 def test_large_params_and_content_span_records_of_legal_length(size: int) -> None:
     pairs = [(b"BIG", b"v" * size)]
     data = WebServer().begin_request(9, c.RESPONDER, encode_pairs(pairs), keep_conn=False, stdin=b"s" * size)
-    reader = RecordReader()
-    reader.feed(data)
     kinds: dict[int, list[int]] = {}
-    while (record := reader.next_record()) is not None:
-        kind, request_id, content = record
+    for kind, request_id, content in RecordReader().read(data):
         assert request_id == 9
         kinds.setdefault(kind, []).append(len(content))
     for kind in (c.PARAMS, c.STDIN):
