@@ -12,6 +12,7 @@ from typing import Any
 import webob
 
 from gfastcgi.auth.base import Authorizer
+from gfastcgi.auth.python import Check
 from gfastcgi.config import Settings
 from gfastcgi.errors import ProtocolError
 from gfastcgi.files import serve_file
@@ -34,7 +35,7 @@ class PrivateFiles:
     def __init__(
         self,
         root: str,
-        authorizers: Sequence[Authorizer],
+        authorizers: Sequence[Authorizer | Check],
         *,
         index: Sequence[str] = ("index.html",),
         mimetypes: Mapping[str, str] | None = None,

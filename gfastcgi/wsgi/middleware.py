@@ -18,6 +18,7 @@ from gfastcgi.auth import chain
 from gfastcgi.auth.base import Authorizer
 from gfastcgi.auth.fastcgi import FastCGIAuthorizer
 from gfastcgi.auth.gate import Gate
+from gfastcgi.auth.python import Check, PythonAuthorizer
 from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import AsConfigured
@@ -59,10 +60,10 @@ def _address(text: str) -> dict[str, Any]:
 class Guard:
     """All of `authorizers`, asked in their order; a callable among them is asked with a `webob.Request`."""
 
-    def __init__(self, authorizers: Sequence[Authorizer]) -> None:
+    def __init__(self, authorizers: Sequence[Authorizer | Check]) -> None:
         if not authorizers:
             raise ValueError("a gate without an authorizer would be open")
-        self._gates = [Gate(repr(authorizer), authorizer, None) for authorizer in authorizers]
+        self._gates = [Gate(repr(each), _authorizer(each)) for each in authorizers]
 
     def __repr__(self) -> str:
         return f"<Guard of {len(self._gates)} authorizers>"
@@ -79,6 +80,10 @@ class Guard:
             return error_page(500, cause="internal", request_id=request.id)
 
 
+def _authorizer(given: Authorizer | Check) -> Authorizer:
+    return given if hasattr(given, "check") else PythonAuthorizer(given)
+
+
 class AuthorizerMiddleware:
     """The WSGI application `app`, for whom all of `authorizers` allow.
 
@@ -86,7 +91,7 @@ class AuthorizerMiddleware:
     under such names is gone. PATH_INFO is normalised: it is what was authorised. The body is not read before.
     """
 
-    def __init__(self, app: WSGIApp, authorizers: Sequence[Authorizer]) -> None:
+    def __init__(self, app: WSGIApp, authorizers: Sequence[Authorizer | Check]) -> None:
         self._app = app
         self._guard = Guard(authorizers)
 

@@ -53,7 +53,13 @@ def compile_c(source: str, output: Path, *libraries: str) -> Path:
 
 
 def start_php_fpm(
-    processes: Processes, folder: Path, *, tcp: bool = False, workers: int = 4, ini: dict[str, str] | None = None
+    processes: Processes,
+    folder: Path,
+    *,
+    tcp: bool = False,
+    workers: int = 4,
+    ini: dict[str, str] | None = None,
+    env: dict[str, str] | None = None,
 ) -> str | tuple[str, int]:
     """Starts php-fpm; returns where it listens. As root its workers are root too, since the folders are private."""
     program = find_peer("php-fpm")
@@ -68,6 +74,7 @@ def start_php_fpm(
         "catch_workers_output = yes", "security.limit_extensions = .php .php3 .phtml",
         f"php_admin_value[session.save_path] = {folder}", f"php_admin_value[upload_tmp_dir] = {folder}",
         *(f"php_admin_value[{name}] = {value}" for name, value in (ini or {}).items()),
+        *(f"env[{name}] = {value}" for name, value in (env or {}).items()),
     ]  # fmt: skip
     config = folder / "php-fpm.conf"
     config.write_text("\n".join(lines) + "\n")
