@@ -16,9 +16,8 @@ import webob
 
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.errors import BadCGIResponse
-from gfastcgi.files.answer import Fields, answer, entity_tag, modified, refusal, whole
-from gfastcgi.files.content_types import content_type
-from gfastcgi.http.conditional import format_http_date, parse_http_date
+from gfastcgi.files.answer import Fields, refusal
+from gfastcgi.files.in_place import send_in_place
 from gfastcgi.net.beneath import OpenedFile, open_beneath
 from gfastcgi.net.sendfile import FileBody, Piece
 from gfastcgi.request import Request
@@ -62,7 +61,8 @@ def apply_x_sendfile(
     try:
         if found[0][0] == _PARTS:
             return _send_parts(request, response.status, fields, _parse_parts(found), host)
-        return _send_whole(request, response, fields, _parse_whole(found), host, settings)
+        path = _parse_whole(found)
+        return send_in_place(request, response, fields, _open(path, host), path, settings)
     except OSError as error:
         return refusal(request, error)
 
@@ -113,30 +113,6 @@ def _open(path: str, host: HostConfig) -> OpenedFile:
 def _trees(roots: tuple[str, ...]) -> tuple[str, ...]:
     """The absolute `roots` with one slash at their ends, so that a prefix ends with a name."""
     return tuple(normpath(root).rstrip("/") + "/" for root in roots if root.startswith("/"))
-
-
-def _send_whole(
-    request: Request, response: webob.Response, fields: Fields, path: str, host: HostConfig, settings: Settings
-) -> webob.Response:
-    file = _open(path, host)
-    said = {name.lower(): value for name, value in fields}
-    if "content-type" not in said:
-        fields.append(("Content-Type", content_type(path, settings.mimetypes)))
-    # A status that the backend set speaks of more than the file; and what a POST asks for it has judged itself.
-    if response.status_int != 200 or request.method not in ("GET", "HEAD"):
-        return whole(request, file, response.status, fields)
-    if "accept-ranges" in said:
-        fields = [field for field in fields if field[0].lower() != "accept-ranges"]
-    etag = said.get("etag", "")
-    if not etag and settings.etags:
-        etag = entity_tag(file.stat)
-        fields.append(("ETag", etag))
-    mtime = parse_http_date(said.get("last-modified", "").encode("latin-1"))
-    if mtime is None:
-        mtime = modified(file.stat)
-        if "last-modified" not in said:
-            fields.append(("Last-Modified", format_http_date(mtime)))
-    return answer(request, file, fields, etag=etag, mtime=mtime)
 
 
 def _send_parts(

@@ -171,6 +171,9 @@ class HostMaker:
             place = places.get("x-sendfile") or places.get("allow-x-send-file") or where
             message = '"x-sendfile" without "x-sendfile-docroot" lets the backend send any file that gfastcgi can read'
             self.report.warn(message, place)
+        if any(os.path.normpath(folder) in ("/", "//") for _, folder in values.get("x_accel_redirect", ())):
+            message = '"x-accel-redirect" names "/": the backend may send any file that gfastcgi can read'
+            self.report.warn(message, places["x-accel-redirect"])
         if any(os.path.normpath(folder) in ("/", "//") for folder in values.get("x_sendfile_docroot", ())):
             message = '"x-sendfile-docroot" names "/": the backend may send any file that gfastcgi can read'
             self.report.warn(message, places["x-sendfile-docroot"])
