@@ -7,9 +7,10 @@ variables reach the responder; what the client sent under such a name is gone by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
+from operator import attrgetter
 
 import gevent
 import webob
@@ -22,7 +23,10 @@ from gfastcgi.request import Request
 __all__ = ["ask", "is_still_allowed"]
 
 Added = list[tuple[str, str]]
-Ask = Callable[[Gate, Request, str], Decision]
+AskOf = Callable[[Gate], Callable[[Request, str], Decision]]
+
+_DECIDE: AskOf = attrgetter("decide")
+_DECIDE_ANEW: AskOf = attrgetter("decide_anew")
 
 
 def ask(gates: Sequence[Gate], request: Request, root: str, *, need: str = "all") -> webob.Response | Added:
@@ -30,26 +34,31 @@ def ask(gates: Sequence[Gate], request: Request, root: str, *, need: str = "all"
 
     Raises what an authorizer raises: an answer that never came is for the gateway to refuse.
     """
-    return _ask(gates, request, root, need, Gate.decide)
+    return _ask(gates, request, root, need, _DECIDE)
 
 
-def is_still_allowed(gates: Sequence[Gate], request: Request, root: str, *, need: str = "all") -> bool:
-    """Whether every authorizer, asked anew, still allows `request`, which is left alone. Raises as `ask` does."""
+def is_still_allowed(
+    gates: Sequence[Gate], request: Request, root: str, before: Mapping[bytes, bytes], *, need: str = "all"
+) -> bool:
+    """Whether the authorizers, asked anew, still allow `request`, which is left alone. Raises as `ask` does.
+
+    `before` are the variables that it had when they were first asked.
+    """
     again = copy(request)
-    again.variables, again.user = {}, ""
-    return isinstance(_ask(gates, again, root, need, Gate.decide_anew), list)
+    again.variables = dict(before)
+    return isinstance(_ask(gates, again, root, need, _DECIDE_ANEW), list)
 
 
-def _ask(gates: Sequence[Gate], request: Request, root: str, need: str, decide: Ask) -> webob.Response | Added:
+def _ask(gates: Sequence[Gate], request: Request, root: str, need: str, ask_of: AskOf) -> webob.Response | Added:
     added: Added = []
     if need == "any" and len(gates) > 1:
-        decision = _ask_any(gates, request, root, decide)
+        decision = _ask_any(gates, request, root, ask_of)
         if isinstance(decision, Deny):
             return decision.response
         _take(decision, request, added)
     else:
         for group in _groups(gates) if len(gates) > 1 else (gates,):
-            decisions = [decide(group[0], request, root)] if len(group) == 1 else _ask_all(group, request, root, decide)
+            decisions = [ask_of(group[0])(request, root)] if len(group) == 1 else _ask_all(group, request, root, ask_of)
             for decision in decisions:
                 if isinstance(decision, Deny):
                     return decision.response
@@ -78,10 +87,10 @@ def _groups(gates: Sequence[Gate]) -> Iterator[Sequence[Gate]]:
         start = end
 
 
-def _ask_all(gates: Sequence[Gate], request: Request, root: str, decide: Ask) -> list[Decision]:
+def _ask_all(gates: Sequence[Gate], request: Request, root: str, ask_of: AskOf) -> list[Decision]:
     """What each of `gates` says, or the first denial alone. Raises the first failure."""
     found: dict[int, Decision] = {}
-    with closing(_side_by_side(gates, request, root, decide)) as outcomes:
+    with closing(_side_by_side(gates, request, root, ask_of)) as outcomes:
         for place, outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
@@ -91,12 +100,12 @@ def _ask_all(gates: Sequence[Gate], request: Request, root: str, decide: Ask) ->
     return [found[place] for place in range(len(gates))]
 
 
-def _ask_any(gates: Sequence[Gate], request: Request, root: str, decide: Ask) -> Decision:
+def _ask_any(gates: Sequence[Gate], request: Request, root: str, ask_of: AskOf) -> Decision:
     """The first yes, in time; else the first denial in their order. Raises the first failure where nobody denies."""
     found: dict[int, Decision | Exception] = {}
     start = 0
     for group in _groups(gates):
-        with closing(_side_by_side(group, request, root, decide)) as outcomes:
+        with closing(_side_by_side(group, request, root, ask_of)) as outcomes:
             for place, outcome in outcomes:
                 if isinstance(outcome, Allow):
                     return outcome
@@ -110,13 +119,13 @@ def _ask_any(gates: Sequence[Gate], request: Request, root: str, decide: Ask) ->
 
 
 def _side_by_side(
-    gates: Sequence[Gate], request: Request, root: str, decide: Ask
+    gates: Sequence[Gate], request: Request, root: str, ask_of: AskOf
 ) -> Generator[tuple[int, Decision | Exception], None, None]:
     """Each outcome with its place, as they come. Who stops iterating ends the questions that are still on their way."""
 
     def outcome_of(gate: Gate) -> Decision | Exception:
         try:
-            return decide(gate, request, root)
+            return ask_of(gate)(request, root)
         except StreamError:
             raise
         except Exception as error:

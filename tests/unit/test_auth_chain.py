@@ -219,12 +219,32 @@ def test_still_allowed() -> None:
     request.variables, request.user = {b"REMOTE_USER": b"bob", b"B": b"2"}, "bob"
     second = Says(named(B="2"))
     gates = [Gate("/", Says(named(REMOTE_USER="eve"))), Gate("/", second)]
-    assert chain.is_still_allowed(gates, request, "/www")
-    assert second.seen == [{b"REMOTE_USER": b"eve"}], "each sees what is said now by those before it, and nothing else"
+    before = {b"HTTP_X": b"1"}
+    assert chain.is_still_allowed(gates, request, "/www", before)
+    assert second.seen == [{b"HTTP_X": b"1", b"REMOTE_USER": b"eve"}], (
+        "each sees what is said now by those before it, and nothing else"
+    )
     assert (request.variables, request.user) == ({b"REMOTE_USER": b"bob", b"B": b"2"}, "bob")
     second.decision = no()
-    assert not chain.is_still_allowed(gates, request, "/www")
-    assert chain.is_still_allowed(gates, request, "/www", need="any")
+    assert not chain.is_still_allowed(gates, request, "/www", {})
+    assert chain.is_still_allowed(gates, request, "/www", {}, need="any")
     second.decision = BackendTimeout("x")
     with pytest.raises(BackendTimeout):
-        chain.is_still_allowed(gates, request, "/www")
+        chain.is_still_allowed(gates, request, "/www", {})
+
+
+def test_a_gate_may_have_its_own_way() -> None:
+    """A kind of gate that tells a denial otherwise is asked like any other."""
+
+    class Polite(Gate):
+        def decide(self, request: Request, root: str) -> Any:
+            assert isinstance(super().decide(request, root), Deny)
+            return no(401)
+
+        decide_anew = decide
+
+    gates = [Polite("/", Says(no(403)))]
+    denied = chain.ask(gates, request_for("/"), "/www")
+    assert isinstance(denied, webob.Response)
+    assert denied.status_int == 401
+    assert not chain.is_still_allowed(gates, request_for("/"), "/www", {})
