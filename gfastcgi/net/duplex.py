@@ -219,4 +219,13 @@ class Duplex:
         self._sock.close()
         if self._room is not None:
             self._room.set()
-        self._on_close()
+        on_close, self._on_close, self._receive = self._on_close, _nothing, _drop  # no cycle is left to the collector
+        on_close()
+
+
+def _nothing() -> None:
+    """Nobody is left to be told."""
+
+
+def _drop(data: bytes) -> None:
+    """Nobody is left to read."""

@@ -61,6 +61,9 @@ class Connection:
             self.break_off()
         except StreamClosed as error:
             _log.debug("connection lost: %s", error)
+        except Exception:
+            _log.exception("connection closed")
+            self.break_off()
         starting, self._starting = self._starting, []
         for request, environ in starting:
             # It may have ended since: cut or aborted while its records came in one piece.
