@@ -136,7 +136,7 @@ class App:
         gevent.wait([server.drained for server in self._servers], timeout=timeout)
         for server in self._servers:
             server.cut()
-        self._parts.backends.stop(max(timeout, 10))
+        self._parts.backends.stop()
         for file in self._parts.log_files.values():
             file.flush()
         self._ended.set()

@@ -93,8 +93,8 @@ class Backends:
         for checks in self._checks:
             checks.start()
 
-    def stop(self, timeout: float) -> None:
-        """Ends what `start` started: processes get `timeout` seconds. Closes the kept connections."""
+    def stop(self, timeout: float = 10.0) -> None:
+        """Ends what `start` started: processes that are deaf are killed after `timeout` seconds. Closes the kept connections."""
         watches: list[Census | Resolving | HealthChecks] = [self._census, *self._resolvings.values(), *self._checks]
         for watch in watches:
             watch.stop()

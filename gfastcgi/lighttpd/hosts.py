@@ -134,7 +134,7 @@ class HostMaker:
         if values["min_procs"] > values.get("max_procs", HostConfig().max_procs):
             error(InvalidValue, '"min-procs" is more than "max-procs"', places.get("min-procs", where))
         if values.get("bin_path") and values.get("disable_time") == 0:
-            self.report.warn('"disable-time" 0 restarts a spawned process without a pause', places["disable-time"])
+            self.report.warn('"disable-time" 0 shortens no pause of a spawned process', places["disable-time"])
         self._check_x_sendfile(values, places, where)
         self._check_authorizer(values, places)
 

@@ -322,7 +322,7 @@ def test_faults_of_extensions(value: str, expected: str) -> None:
     [
         ('"host" => "h", "upgrade" => "enable"', '"upgrade" is known, but not served yet'),
         ('"host" => "h", "recheck" => 5', '"recheck" is for a host with "mode" => "authorizer"'),
-        ('"bin-path" => "/b", "disable-time" => 0', '"disable-time" 0 restarts a spawned process without a pause'),
+        ('"bin-path" => "/b", "disable-time" => 0', '"disable-time" 0 shortens no pause of a spawned process'),
     ],
 )
 def test_warnings_of_hosts(options: str, expected: str) -> None:
