@@ -9,11 +9,9 @@ as 1 and one that counts as 4. The host with the lowest -ln(draw)/share wins (Sc
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from functools import reduce
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from math import inf, log
-from operator import or_
 
 from gfastcgi.balance.base import C, Candidate, RequestKey
 
@@ -36,70 +34,84 @@ def _number(text: str, share: int = 0) -> int:
     return int.from_bytes(digest, "big") | 1
 
 
-class _Lanes(dict[str, bytes]):
-    """The lane of each host's name, for one share."""
+class _Share:
+    """The hosts that have one power of two in their weights."""
 
     def __init__(self, share: int) -> None:
-        self._share = share
+        self.share = share
+        self._lanes = bytearray()
+        self._numbers = 0
+        self._places: list[int] = []
 
-    def __missing__(self, name: str) -> bytes:
-        lane = self[name] = _number(name, self._share).to_bytes(_LANE, "big")
-        return lane
+    def add(self, name: str, place: int) -> None:
+        self._lanes += _number(name, self.share).to_bytes(_LANE, "big")
+        self._places.append(place)
+
+    def pack(self) -> None:
+        self._numbers = int.from_bytes(self._lanes, "big")
+
+    def draw(self, number: int, up: Collection[int]) -> tuple[int, int]:
+        """The highest draw of those that are `up`, and whose it is; (-1, 0): none is.
+
+        Hosts with the same first byte are compared whole, beginning with those of the highest.
+        """
+        products = (self._numbers * number).to_bytes(len(self._lanes), "big")
+        firsts = products[_SIZE::_LANE]
+        best, highest = -1, b""
+        for first in range(max(firsts), -1, -1):
+            lane = -1
+            while (lane := firsts.find(first, lane + 1)) >= 0:
+                draw = products[lane * _LANE + _SIZE : (lane + 1) * _LANE]
+                if draw > highest and self._places[lane] in up:
+                    best, highest = self._places[lane], draw
+            if best >= 0:
+                break
+        return best, int.from_bytes(highest, "big")
 
 
 class _Rendezvous:
-    """The draw itself."""
+    """The draw itself. Every host that was ever a candidate keeps its place and its lanes."""
 
     def __init__(self, rng: random.Random) -> None:
+        self._places: dict[str, int] = {}
+        self._shares: dict[int, _Share] = {}
         self._members: Sequence[Candidate] = ()
-        self._lanes: dict[int, _Lanes] = {}
-        self._shares: list[tuple[int, int, Sequence[int]]] = []
-        """Each share (a power of two), the numbers of the hosts that have it, and their places."""
+        self._up: list[int] = []
+        """The places of the members, in their order, and as a set."""
+        self._is_up: set[int] = set()
 
     def _draw(self, candidates: Sequence[C], key: str) -> C:
         if candidates is not self._members:
-            self._pack(candidates)
+            self._take(candidates)
         number = _number(key)
-        best, lowest = 0, inf
-        for share, numbers, places in self._shares:
-            lane, draw = _highest((numbers * number).to_bytes(_LANE * len(places), "big"))
+        winner, lowest = -1, inf
+        for share, hosts in self._shares.items():
+            place, draw = hosts.draw(number, self._is_up)
             cost = -log((draw + 1) / _RANGE) / share
-            if cost < lowest:
-                best, lowest = places[lane], cost
-        return candidates[best]
+            if place >= 0 and cost < lowest:
+                winner, lowest = place, cost
+        return candidates[self._up.index(winner)]
 
-    def _pack(self, candidates: Sequence[Candidate]) -> None:
+    def _take(self, candidates: Sequence[Candidate]) -> None:
         # A list may have changed when it comes again: only a tuple stays itself here.
         self._members = tuple(candidates)
-        names = [candidate.name for candidate in candidates]
-        weights = [candidate.weight for candidate in candidates]
-        is_even = weights.count(weights[0]) == len(weights)
-        self._shares = []
-        for share in _powers_of_two(weights[:1] if is_even else set(weights)):
-            lanes = self._lanes.setdefault(share, _Lanes(share))
-            places: Sequence[int] = range(len(names))
-            if not is_even:
-                places = [place for place, weight in enumerate(weights) if weight & share]
-            packed = b"".join([lanes[name] for name in (names if is_even else map(names.__getitem__, places))])
-            self._shares.append((share, int.from_bytes(packed, "big"), places))
+        places = self._places
+        try:
+            self._up = [places[candidate.name] for candidate in candidates]
+        except KeyError:
+            self._welcome(candidates)
+            self._up = [places[candidate.name] for candidate in candidates]
+        self._is_up = set(self._up)
 
-
-def _powers_of_two(weights: Iterable[int]) -> list[int]:
-    """Those that any of `weights` is made of."""
-    bits = reduce(or_, weights)
-    return [1 << bit for bit in range(bits.bit_length()) if bits >> bit & 1]
-
-
-def _highest(products: bytes) -> tuple[int, int]:
-    """The lane with the highest draw, and that draw. Only those with the highest first byte are compared whole."""
-    firsts = products[_SIZE::_LANE]
-    first = max(firsts)
-    best, highest, lane = 0, b"", -1
-    while (lane := firsts.find(first, lane + 1)) >= 0:
-        draw = products[lane * _LANE + _SIZE : (lane + 1) * _LANE]
-        if draw > highest:
-            best, highest = lane, draw
-    return best, int.from_bytes(highest, "big")
+    def _welcome(self, candidates: Sequence[Candidate]) -> None:
+        for candidate in candidates:
+            if candidate.name in self._places:
+                continue
+            place = self._places[candidate.name] = len(self._places)
+            for share in (1 << bit for bit in range(candidate.weight.bit_length()) if candidate.weight >> bit & 1):
+                self._shares.setdefault(share, _Share(share)).add(candidate.name, place)
+        for hosts in self._shares.values():
+            hosts.pack()
 
 
 class Hash(_Rendezvous):
