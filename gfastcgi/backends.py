@@ -94,7 +94,7 @@ class Backends:
             checks.start()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Ends what `start` started: processes that are deaf are killed after `timeout` seconds. Closes the kept connections."""
+        """Ends what `start` started, deaf processes by force after `timeout` seconds. Closes the kept connections."""
         watches: list[Census | Resolving | HealthChecks] = [self._census, *self._resolvings.values(), *self._checks]
         for watch in watches:
             watch.stop()

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import signal
-import sys
 import time
 from pathlib import Path
 
 import gevent
 import pytest
 from gevent import socket
-from peers.processes import children, free_port
+from peers.processes import free_port
 from peers.programs import compile_c, find_peer
+from procrig import DEAF, REQUEST, TELLER, Rig, ask, connect, fastcgi_get, is_alive, wait_until
 
 from gfastcgi.backend.backend import make_hosts
-from gfastcgi.backend.pool import Pool
 from gfastcgi.backend.states import State
-from gfastcgi.balance import POLICIES
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import NoBackendAvailable, SpawnError
-from gfastcgi.fcgi.connection import Stdout, WebServer
-from gfastcgi.fcgi.params import encode_pairs
 from gfastcgi.net.listeners import listen
-from gfastcgi.supervise.restarts import Restarts
-from gfastcgi.supervise.supervisor import Supervisor
-
-# Tells each client what it sees of itself, and ends when asked to.
-TELLER = """
-import json, os, signal, socket, sys
-print("teller", *sys.argv[1:], flush=True)
-listener = socket.socket(fileno=0)
-while True:
-    connection = listener.accept()[0]
-    status = open("/proc/self/status").read()
-    seen = {
-        "pid": os.getpid(), "cwd": os.getcwd(), "environ": dict(os.environ), "sid": os.getsid(0),
-        "pgid": os.getpgid(0), "umask": status.split("Umask:")[1].split()[0],
-        "fds": sorted(os.listdir("/proc/self/fd"), key=int), "blocking": listener.getblocking(),
-    }
-    connection.sendall(json.dumps(seen).encode())
-    connection.close()
-"""
-
-# A child in the process group, and both deaf to SIGTERM and SIGUSR1.
-DEAF = """
-import os, signal
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-pid = os.fork()
-if pid:
-    print("child", pid, flush=True)
-while True:
-    signal.pause()
-"""
 
 SKELETON = """
 #include <fcgi_stdio.h>
@@ -66,109 +29,6 @@ int main(void) {
     return 0;
 }
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_child_handler():
-    """gevent's child watcher reaps every child: afterwards those of other tests are theirs again."""
-    yield
-    gevent.get_hub().loop.reset_sigchld()
-
-
-@pytest.fixture
-def left():
-    """The processes that the test left behind, so far."""
-    before = children(os.getpid())
-    return lambda: children(os.getpid()) - before
-
-
-@pytest.fixture
-def script(tmp_path):
-    def write(source, name="app.py"):
-        path = tmp_path / name
-        path.write_text(f"#!{sys.executable}\n{source}")
-        path.chmod(0o755)
-        return str(path)
-
-    return write
-
-
-class Rig:
-    """A supervised host, its pool and its log."""
-
-    def __init__(self, config: HostConfig, environ=None, shortest=0.05):
-        (self.host,) = make_hosts([config])
-        self.procs = self.host.procs
-        self.pool = Pool([self.host], POLICIES["fair"](random.Random(1)), clock=time.monotonic)
-        self.lines: list[str] = []
-        self.supervisor = Supervisor(
-            self.host, self.pool, log=self.lines.append, environ=environ, restarts=Restarts(shortest)
-        )
-
-    def text(self):
-        return "\n".join(self.lines)
-
-
-@pytest.fixture
-def supervise():
-    rigs: list[Rig] = []
-
-    def make(config, *, start=True, **options):
-        rig = Rig(config, **options)
-        rigs.append(rig)
-        if start:
-            rig.supervisor.start()
-        return rig
-
-    yield make
-    for rig in rigs:
-        rig.supervisor.stop()
-        assert not [pid for pid in rig.supervisor.pids if is_alive(pid)]
-
-
-def wait_until(condition, what, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
-        gevent.sleep(0.005)
-    return found
-
-
-def is_alive(pid):
-    """Zombies included."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
-
-
-def connect(address):
-    sock = socket.socket(socket.AF_UNIX if address.path else socket.AF_INET)
-    sock.settimeout(10)
-    sock.connect(address.path or (address.host, address.port))
-    return sock
-
-
-def ask(address):
-    with connect(address) as sock:
-        data = b""
-        while piece := sock.recv(65536):
-            data += piece
-    return json.loads(data)
-
-
-def fastcgi_get(address, params):
-    """The STDOUT of one request."""
-    web = WebServer()
-    with connect(address) as sock:
-        sock.sendall(web.begin_request(1, 1, encode_pairs(params), keep_conn=False, stdin=b""))
-        answer = b""
-        while data := sock.recv(65536):
-            answer += b"".join(event.data for event in web.receive_data(data) if isinstance(event, Stdout))
-    return answer
-
-
-REQUEST = type("Request", (), {"authority": "", "path": "/", "remote_addr": ""})()
 
 
 # Starting
@@ -230,13 +90,34 @@ def test_signals_and_descriptors_of_the_gateway_stay_with_it(supervise, tmp_path
 
 @pytest.mark.parametrize(
     ("bin_path", "reason"),
-    [("/nowhere/app", "No such file or directory"), ("/etc/passwd", "Permission denied")],
+    [
+        ("/nowhere/app", "No such file or directory$"),
+        ("/etc/passwd", "Permission denied$"),
+        ("/etc", "Permission denied$"),
+    ],
 )
 def test_a_program_that_cannot_be_started_is_fatal_and_leaves_nothing(tmp_path, bin_path, reason, left):
     rig = Rig(HostConfig(socket=f"{tmp_path}/s", bin_path=bin_path, min_procs=2, max_procs=2))
     with pytest.raises(SpawnError, match=f"gw-backend failed to start: {bin_path}: .*{reason}"):
         rig.supervisor.start()
     assert os.listdir(tmp_path) == []
+    assert not left()
+
+
+@pytest.mark.parametrize(
+    ("first_line", "reason"),
+    [
+        ("#!/nowhere/python -u", "No such file or directory: not the file, but what its first line names: #!/nowhere/"),
+        ("no program", "Exec format error: neither a program for this machine nor a script that begins with #!$"),
+    ],
+)
+def test_a_script_that_names_no_interpreter_says_so(tmp_path, first_line, reason, left):
+    script = tmp_path / "app"
+    script.write_text(first_line + "\n")
+    script.chmod(0o755)
+    with pytest.raises(SpawnError, match=f"gw-backend failed to start: {script} -x: {reason}"):
+        Rig(HostConfig(socket=f"{tmp_path}/s", bin_path=f"{script} -x")).supervisor.start()
+    assert os.listdir(tmp_path) == ["app"]
     assert not left()
 
 
