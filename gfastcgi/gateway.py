@@ -112,6 +112,8 @@ class Gateway:
         place = site.locate(request.path)
         if place.is_denied:
             return error_page(403, request_id=request.id)
+        if place.responder is not None and place.responder.host.tcp_fin_propagate is not None:
+            request.patience = 0.0 if place.responder.host.tcp_fin_propagate else None
         added: list[tuple[str, str]] = []
         if place.gates:
             decision = _ask(request, site, place)

@@ -73,7 +73,7 @@ class Request:
 
     __slots__ = (
         "_id", "authority", "balance", "body", "fields", "head", "interim", "log", "method", "original_uri", "path",
-        "peer", "query", "server_name", "server_tag", "started", "uri", "user", "variables",
+        "patience", "peer", "query", "server_name", "server_tag", "started", "uri", "user", "variables",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +105,8 @@ class Request:
         self.server_tag = ""
         self.balance = ""
         """What `fastcgi.balance` is for this request."""
+        self.patience: float | None = 1.0
+        """Seconds without a byte sent after which a client that ended its side has left; None: it never has."""
         self.log: Log | None = None
         self._id = 0
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import socket as _constants
+import struct
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -24,6 +25,8 @@ from gfastcgi.net.deadlines import Deadlines
 __all__ = ["Stream", "connect"]
 
 READ, WRITE = 1, 2
+# struct tcp_info of linux/tcp.h, up to tcpi_last_data_sent (milliseconds).
+_LAST_SENT = struct.Struct("44xI")
 
 
 class Stream:
@@ -41,7 +44,7 @@ class Stream:
         self._deadlines = Deadlines.here()
         self._readable = self._hub.loop.io(sock.fileno(), READ)
         self._writable: Any = None
-        self._on_close: Callable[[], None] | None = None
+        self._on_close: Callable[[bool], None] | None = None
         self.is_closed = False
         self.read_timeout = read_timeout
         self.write_timeout = write_timeout
@@ -120,27 +123,39 @@ class Stream:
             return True
         return True
 
-    def watch_close(self, on_close: Callable[[], None]) -> None:
-        """Calls `on_close` from the hub when the peer leaves, until `unwatch`; nobody may `recv` meanwhile."""
+    def watch_close(self, on_close: Callable[[bool], None]) -> None:
+        """Calls `on_close` from the hub when the peer ends its side, until `unwatch`; nobody may `recv` meanwhile.
+
+        Its argument: whether the connection was reset, so that nothing can be sent any more either.
+        """
         self._on_close = on_close
         self._readable.start(self._look)
 
     def _look(self) -> None:
         """Something can be read: more than the end of the stream is for later, but says that the peer is there."""
         self._readable.stop()
+        is_reset = False
         try:
             if self._sock.recv(1, _constants.MSG_PEEK):
                 return
         except BlockingIOError:
             return
         except OSError:
-            pass
+            is_reset = True
         if self._on_close is not None:
-            self._on_close()
+            self._on_close(is_reset)
 
     def unwatch(self) -> None:
         """Ends `watch_close`."""
         self._readable.stop()
+
+    def seconds_since_sent(self) -> float:
+        """How long ago bytes were last sent; infinite where the kernel does not tell, as for unix sockets."""
+        try:
+            info = self._sock.getsockopt(_constants.IPPROTO_TCP, _constants.TCP_INFO, _LAST_SENT.size)
+        except OSError:
+            return float("inf")
+        return float(_LAST_SENT.unpack(info)[0]) / 1000
 
     def shutdown_write(self) -> None:
         """Ends our direction; the peer reads an end of file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
+import gevent
 import webob
 from gevent import getcurrent
 
@@ -40,7 +41,10 @@ CLIENT_LEFT = 499
 class ClientConnection:
     """Serves one client from its first request to its last."""
 
-    __slots__ = ("_greenlet", "_is_working", "_parser", "_peer", "_service", "_waits_for_head", "_writer", "stream")
+    __slots__ = (
+        "_greenlet", "_is_working", "_leaving", "_parser", "_peer", "_request", "_service", "_waits_for_head",
+        "_writer", "stream",
+    )  # fmt: skip
 
     def __init__(self, service: Service, stream: Stream, peer: Peer) -> None:
         self._service = service
@@ -51,6 +55,8 @@ class ClientConnection:
         self._writer = ResponseWriter(stream, service.date, service.server_tag)
         self._waits_for_head = False
         self._is_working = False
+        self._request: Request | None = None
+        self._leaving: gevent.Greenlet[..., None] | None = None
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self._peer!r} {self._peer.requests} requests>"
@@ -88,7 +94,7 @@ class ClientConnection:
         else:
             body = ClientBody(head.content_length, lambda: self._read_piece(head))
         interim = stream.send_all if head.version == "1.1" else None
-        request = Request(head, self._peer, body or EMPTY, monotonic(), interim)
+        request = self._request = Request(head, self._peer, body or EMPTY, monotonic(), interim)
         try:
             response, keep, sent = self._answer(request, head, body)
         except StreamError:
@@ -98,6 +104,9 @@ class ClientConnection:
         finally:
             self._is_working = False
             stream.unwatch()
+            if self._leaving is not None:
+                self._leaving.kill(block=False)
+                self._leaving = None
         if request.log is not None:
             request.log(request, response.status_int, response.headerlist, sent, monotonic() - request.started)
         if keep and (body is None or body.is_read or self._drain(body)):
@@ -127,8 +136,21 @@ class ClientConnection:
         )
         return response, keep, sent
 
-    def _on_close(self) -> None:
-        self._greenlet.throw(ClientClosed("the client left"))
+    def _on_close(self, is_reset: bool) -> None:
+        """The client has left, or it ended its side and still reads: that shows by what can be sent to it."""
+        request = self._request
+        if is_reset or request is None or request.patience == 0:
+            self._greenlet.throw(ClientClosed("the client left"))
+        else:
+            self._leaving = gevent.spawn(self._outwait, request)
+
+    def _outwait(self, request: Request) -> None:
+        """Ends the work for a client that ended its side, once it was sent nothing for as long as it is waited for."""
+        while (seconds := request.patience) is not None:
+            gevent.sleep(seconds)
+            if request.patience is not None and self.stream.seconds_since_sent() >= request.patience:
+                self._greenlet.kill(ClientClosed("the client left"), block=False)
+                return
 
     def _drain(self, body: ClientBody) -> bool:
         body.limit = 0

@@ -93,7 +93,7 @@ def test_is_readable(pair: tuple[Stream, socket.socket]) -> None:
 def test_watch_close(pair: tuple[Stream, socket.socket], then: str) -> None:
     stream, peer = pair
     left = Event()
-    stream.watch_close(left.set)
+    stream.watch_close(lambda is_reset: left.set())
     if then == "unwatch":
         stream.unwatch()
     peer.sendall(b"x") if then == "data" else peer.shutdown(socket.SHUT_RDWR)
