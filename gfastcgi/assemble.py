@@ -15,6 +15,7 @@ import gevent
 from gevent.event import Event
 
 from gfastcgi._version import __version__
+from gfastcgi.audit import AuditLog
 from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.backends import Backends, of_mode
@@ -160,9 +161,10 @@ class _Parts:
         self._upload_dir = config.server.upload_dirs[0] if config.server.upload_dirs else None
         balances = {block.overrides["balance"] for block in config.blocks if "balance" in block.overrides}
         self.backends = Backends({config.settings.balance, *balances})
-        self.gates = Gates(self.backends)
-        self.logins = Logins()
         self.log_files: dict[str, BufferedLog] = {}
+        self._audit = self._audit_log(config.server.audit_log)
+        self.gates = Gates(self.backends, audit=self._audit)
+        self.logins = Logins(audit=self._audit)
 
     def site(self, settings: Settings) -> Site:
         """The live objects of `settings`."""
@@ -191,26 +193,33 @@ class _Parts:
             clock=time.monotonic,
             logins=self.logins.gates(settings),
             hygiene=Hygiene(identity_fields(settings), settings.allow_fields, clock=time.monotonic, tell=log.warning),
+            audit=self._audit,
         )
+
+    def _audit_log(self, name: str) -> AuditLog | None:
+        return AuditLog(self._log_file(name).write) if name else None
+
+    def _log_file(self, name: str) -> BufferedLog:
+        file = self.log_files.get(name)
+        if file is None:
+            file = self.log_files[name] = BufferedLog(LogFile("" if name == "-" else name))
+        return file
 
     def access_log(self, settings: Settings) -> Log | None:
         """The access log of `settings`. Raises `InvalidValue` for its format."""
         name = settings.accesslog_filename or self._default_log
         if not name:
             return None
-        file = self.log_files.get(name)
-        if file is None:
-            file = self.log_files[name] = BufferedLog(LogFile("" if name == "-" else name))
-        root = settings.document_root
-        return AccessLog(settings.accesslog_format, file.write, server_name=settings.server_name, document_root=root)
+        write, root = self._log_file(name).write, settings.document_root
+        return AccessLog(settings.accesslog_format, write, server_name=settings.server_name, document_root=root)
 
     def open_logs(self) -> None:
-        """Opens every access log. Raises `InvalidValue`."""
+        """Opens every access log, and the audit log. Raises `InvalidValue`."""
         for name, file in self.log_files.items():
             try:
                 file.open()
             except OSError as error:
-                raise InvalidValue(f"accesslog.filename: {name!r}: {error.strerror}") from error
+                raise InvalidValue(f"accesslog.filename or fastcgi.audit-log: {name!r}: {error.strerror}") from error
 
 
 def _resolvers(settings: Settings) -> list[Resolver]:

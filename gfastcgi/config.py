@@ -300,6 +300,7 @@ class ServerConfig:
     cache_redis: str = ""
     cache_secret: str = ""
     proxy_status: bool = True
+    audit_log: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gfastcgi.audit import AuditLog
 from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.backend.pool import Pool
@@ -42,6 +43,8 @@ class Place(NamedTuple):
     responder: Responder | None
     route: Route | None
     is_denied: bool
+    recheck: int = 0
+    """Seconds after which the gates are asked again while an answer is sent; 0: never."""
     is_statistics: bool = False
     """The counters are asked for: neither `responder` nor `resource`."""
 
@@ -64,6 +67,7 @@ class Site:
     logins: Sequence[Gate] = ()
     """Those of `auth.require`: of these the first whose key fits guards a path, before all others."""
     hygiene: Hygiene | None = None
+    audit: AuditLog | None = None
     _places: dict[str, tuple[float, Place]] = field(init=False, default_factory=dict)
 
     def locate(self, path: str) -> Place:
@@ -100,7 +104,8 @@ class Site:
         gates += [gate for gate in also if gate not in gates]
         is_denied = self._is_denied(path) or self._is_denied(served)
         responder, route = routed or (None, None)
-        return Place(gates, resolver.root, resource, responder, route, is_denied)
+        recheck = min((gate.recheck for gate in gates if gate.recheck), default=0)
+        return Place(gates, resolver.root, resource, responder, route, is_denied, recheck)
 
     def _login(self, path: str) -> list[Gate]:
         return [gate for gate in self.logins if path.startswith(gate.key)][:1]

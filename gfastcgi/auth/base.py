@@ -14,7 +14,7 @@ import webob
 
 from gfastcgi.request import Request
 
-__all__ = ["Allow", "Audit", "Authorizer", "Decision", "Deny", "Outcome", "Source", "Verdict"]
+__all__ = ["Allow", "Audit", "Authorizer", "Decision", "Deny", "Outcome", "Question", "Source", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,18 @@ class Verdict:
     """The error's word of `errors.CAUSES`."""
     is_recheck: bool = False
     """True when the answer to the request was already on its way."""
+    transport: str = ""
+    """How it is asked: "fastcgi", "url", "python", "basic", "digest"; "": by means of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an authorizer would be asked about a request, for those who want to know without asking it."""
+
+    to: tuple[str, ...]
+    """Where: any one of these."""
+    sends: tuple[tuple[bytes, bytes], ...] = ()
+    """Meta-variables or fields."""
 
 
 Audit: TypeAlias = "Callable[[Request, Verdict], None]"

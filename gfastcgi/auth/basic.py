@@ -19,7 +19,7 @@ from gevent import get_hub
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
-from gfastcgi.auth.base import Decision, Deny
+from gfastcgi.auth.base import Decision, Deny, Question
 from gfastcgi.auth.login import Login, quoted
 from gfastcgi.auth.passwords import Accounts, is_slow
 from gfastcgi.request import Request
@@ -68,6 +68,8 @@ class Remembered:
 class BasicAuthorizer:
     """Asks for a user name and a password."""
 
+    transport = "basic"
+
     def __init__(
         self, login: Login, remembered: Remembered, *, in_thread: Callable[[Callable[[], bool]], bool] = in_thread
     ) -> None:
@@ -79,6 +81,10 @@ class BasicAuthorizer:
 
     def __repr__(self) -> str:
         return f"<BasicAuthorizer {self._login!r}>"
+
+    def question(self, request: Request, root: str) -> Question:
+        """Where `check` would look the user up."""
+        return Question((self._login.users.filename,))
 
     def check(self, request: Request, root: str) -> Decision:
         """Raises OSError when the file of users cannot be read."""

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from urllib.parse import unquote_to_bytes
 
-from gfastcgi.auth.base import Decision, Deny
+from gfastcgi.auth.base import Decision, Deny, Question
 from gfastcgi.auth.login import Login, quoted
 from gfastcgi.auth.passwords import ALGORITHMS, Accounts
 from gfastcgi.errors import BadRequest
@@ -80,6 +80,8 @@ def _time_of(nonce: str) -> int:
 class DigestAuthorizer:
     """Asks for a proof that the client knows a password."""
 
+    transport = "digest"
+
     def __init__(self, login: Login, nonces: Nonces, algorithms: Sequence[str]) -> None:
         self._login = login
         self._nonces = nonces
@@ -87,6 +89,10 @@ class DigestAuthorizer:
 
     def __repr__(self) -> str:
         return f"<DigestAuthorizer {self._login!r}>"
+
+    def question(self, request: Request, root: str) -> Question:
+        """Where `check` would look the user up."""
+        return Question((self._login.users.filename,))
 
     def check(self, request: Request, root: str) -> Decision:
         """Raises OSError when the file of users cannot be read."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import webob
 
 from gfastcgi.auth.answers import denial, variable_name
-from gfastcgi.auth.base import Allow, Decision, Deny
+from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.auth.freshness import max_age, vary
 from gfastcgi.backend.pool import Pool
 from gfastcgi.cgi.response import Head
@@ -31,6 +31,8 @@ _LARGEST_DENIAL = 1 << 20
 
 class FastCGIAuthorizer:
     """Asks the backends of one `fastcgi.server` key with `"mode" => "authorizer"`."""
+
+    transport = "fastcgi"
 
     def __init__(self, key: str, pool: Pool, log_stderr: Callable[[Request, bytes], None]) -> None:
         self.key = key
@@ -61,6 +63,12 @@ class FastCGIAuthorizer:
                 raise UnexpectedStatus(f"the authorizer {self.key} said 200 with app_status {exchange.app_status}")
             return _allow(head)
         return Deny(_denial(head, body))
+
+    def question(self, request: Request, root: str) -> Question:
+        """What `check` would ask, of which of its backends."""
+        hosts = self._pool.hosts
+        to = tuple(str(proc.address) for host in hosts for proc in host.procs)
+        return Question(to, tuple(authorizer_variables(request, root, hosts[0].config)))
 
     def _read_whole(self, exchange: Exchange) -> bytes:
         """The rest of the answer up to END_REQUEST: before that, nothing is decided."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from gfastcgi.auth.answers import USUAL_VARIABLES, denial, variable_name
-from gfastcgi.auth.base import Allow, Decision, Deny
+from gfastcgi.auth.answers import ABOUT_THE_FILE, USUAL_VARIABLES, denial, variable_name
+from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.auth.freshness import max_age, vary
 from gfastcgi.client.http import Answer, Service
 from gfastcgi.errors import BadCGIResponse
@@ -20,18 +20,18 @@ from gfastcgi.request import Request
 __all__ = ["ForwardAuthorizer"]
 
 _NAME = re.compile(rb"[a-z0-9-]+")
-# Of the connection, of the body, about the file (RFC 9110 sections 7.6.1, 8, 13 and 14), or ours to say.
-_NOT_ASKED_WITH = frozenset({
-    b"connection", b"content-length", b"expect", b"forwarded", b"host", b"http2-settings", b"if-match",
-    b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"keep-alive", b"proxy",
-    b"proxy-authorization", b"proxy-connection", b"range", b"te", b"trailer", b"transfer-encoding", b"upgrade",
-    b"x-real-ip", b"x-rewrite-url",
-})  # fmt: skip
+# Of the connection (RFC 9110 section 7.6.1), or ours to say.
+_NOT_ASKED_WITH = ABOUT_THE_FILE | {
+    b"connection", b"forwarded", b"host", b"http2-settings", b"keep-alive", b"proxy", b"proxy-authorization",
+    b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"x-real-ip", b"x-rewrite-url",
+}  # fmt: skip
 _OURS = (b"x-forwarded-", b"x-original-", b"x-auth-request-", b"remote-", b"variable-", b"content-")
 
 
 class ForwardAuthorizer:
     """Asks the service at `"url"`. `variables` maps fields of its yes beside the usual ones."""
+
+    transport = "url"
 
     def __init__(self, key: str, service: Service, variables: Sequence[tuple[str, str]] = ()) -> None:
         self.key = key
@@ -50,6 +50,10 @@ class ForwardAuthorizer:
         if 200 <= answer.status < 300:
             return self._allow(answer)
         return Deny(denial(answer.status, answer.reason, answer.fields, answer.body))
+
+    def question(self, request: Request, root: str) -> Question:
+        """What `check` would ask."""
+        return Question((self._service.url.geturl(),), (*_told(request), *self._forwarded(request)))
 
     def close(self) -> None:
         """Closes the connections that are kept."""

@@ -59,6 +59,11 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate {self.key} {self.authorizer!r}>"
 
+    @property
+    def transport(self) -> str:
+        """How the authorizer is asked."""
+        return getattr(self.authorizer, "transport", "")
+
     def decide(self, request: Request, root: str) -> Decision:
         """May `request`, for what lies beneath `root`, pass? Raises what the authorizer raises: no answer came."""
         ask = self._ask if self.keeper is None else self.keeper.decide
@@ -94,20 +99,21 @@ class Gate:
 
     def _tell(self, audit: Audit, ask: _Ask, request: Request, root: str, *, is_recheck: bool = False) -> Decision:
         """Asks, and tells the audit what came of it. A client that left gets no verdict."""
-        started = self._clock()
+        started, transport = self._clock(), self.transport
         try:
             decision, source = ask(request, root)
         except StreamError:
             raise
         except Exception as error:
             status, cause = getattr(error, "status_hint", 500), getattr(error, "cause", "internal")
-            audit(request, Verdict(self.key, "error", "asked", status, self._clock() - started, cause, is_recheck))
+            seconds = self._clock() - started
+            audit(request, Verdict(self.key, "error", "asked", status, seconds, cause, is_recheck, transport))
             raise
         if isinstance(decision, Allow):
-            verdict = Verdict(self.key, "allow", source, 200, self._clock() - started, "", is_recheck)
+            verdict = Verdict(self.key, "allow", source, 200, self._clock() - started, "", is_recheck, transport)
         else:
             status = decision.response.status_int
-            verdict = Verdict(self.key, "deny", source, status, self._clock() - started, "", is_recheck)
+            verdict = Verdict(self.key, "deny", source, status, self._clock() - started, "", is_recheck, transport)
         audit(request, verdict)
         return decision
 

@@ -13,9 +13,10 @@ from typing import Any, overload
 
 import gevent
 import webob
+from webob.exc import WSGIHTTPException
 
-from gfastcgi.auth.answers import denial, variable_name
-from gfastcgi.auth.base import Allow, Decision, Deny
+from gfastcgi.auth.answers import ABOUT_THE_FILE, denial, variable_name
+from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.errors import BackendTimeout, InvalidValue
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
@@ -26,12 +27,16 @@ Check = Callable[[webob.Request], Any]
 
 DEFAULT_TIME_LIMIT = 30.0
 
+_NOT_ASKED_WITH = ["HTTP_" + name.decode().upper().replace("-", "_") for name in sorted(ABOUT_THE_FILE)]
+
 
 class PythonAuthorizer:
     """Asks `function`; called itself, it is that function. `time_limit` is seconds, 0: none.
 
     The limit ends what waits by gevent; nothing ends a function that computes.
     """
+
+    transport = "python"
 
     def __init__(self, function: Check, *, time_limit: float = DEFAULT_TIME_LIMIT) -> None:
         self.function = function
@@ -45,21 +50,29 @@ class PythonAuthorizer:
     def __call__(self, request: webob.Request) -> Any:
         return self.function(request)
 
+    def question(self, request: Request, root: str) -> Question:
+        """Which function `check` would call; it is given the whole request."""
+        return Question((f"{getattr(self.function, '__module__', '')}:{self.__name__}",))
+
     def check(self, request: Request, root: str) -> Decision:
         """Asks once. Raises `BackendTimeout`; RuntimeError, TypeError when there is no sound answer."""
         return self._decision(self._ask(request), request)
 
     def _ask(self, request: Request) -> Any:
+        asked = request.webob()
+        for name in _NOT_ASKED_WITH:
+            asked.environ.pop(name, None)
         timeout = gevent.Timeout.start_new(self.time_limit or None)
         try:
-            return self.function(request.webob())
+            answer = self.function(asked)
+            return asked.get_response(answer) if isinstance(answer, WSGIHTTPException) else answer
         except gevent.Timeout as error:
             if error is not timeout:
                 raise
             raise BackendTimeout(f"the authorizer {self.__name__} took more than {self.time_limit:g} s") from None
         except Exception as error:
-            if isinstance(error, webob.Response):  # webob.exc: both an answer and an exception
-                return error
+            if isinstance(error, WSGIHTTPException):  # both an answer and an exception
+                return asked.get_response(error)
             # By a name of its own: what it raises must not pass for an error of the gateway's, which says otherwise.
             raise RuntimeError(f"the authorizer {self.__name__} failed") from error
         finally:

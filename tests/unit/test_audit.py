@@ -1,0 +1,101 @@
+"""The audit log: a line for each request that was decided about, whatever was decided, and whatever the client sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import webob
+from filerig import ask as request_for
+
+from gfastcgi.audit import AuditLog
+from gfastcgi.auth.base import Verdict
+from gfastcgi.errors import BackendTimeout, ClientClosed
+
+LINES: list[bytes] = []
+
+
+@pytest.fixture
+def log() -> AuditLog:
+    LINES.clear()
+    return AuditLog(LINES.append, now=lambda: 1_700_000_000.25)
+
+
+def lines() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in LINES]
+
+
+def test_a_yes(log: AuditLog) -> None:
+    request = request_for("/a?x=%0A", method="POST", host="a")
+
+    def ask() -> list[tuple[str, str]]:
+        log(request, Verdict("/a", "allow", "memory", 200, 0.0012345, transport="fastcgi"))
+        log(request, Verdict("/", "allow", "asked", 200, 0.5, transport="url"))
+        request.user = "bob"
+        return [("Set-Cookie", "a")]
+
+    assert log.follow(request, ask) == [("Set-Cookie", "a")]
+    first = {"key": "/a", "transport": "fastcgi", "outcome": "allow", "status": 200, "cause": "", "source": "memory"}
+    assert lines() == [{
+        "time": "2023-11-14T22:13:20.250+00:00", "request": request.id, "peer": "127.0.0.1", "method": "POST",
+        "host": "", "uri": "/a?x=%0A", "user": "bob", "outcome": "allow", "status": 200, "cause": "",
+        "authorizers": [
+            {**first, "recheck": False, "ms": 1.234},
+            {**first, "key": "/", "transport": "url", "source": "asked", "recheck": False, "ms": 500.0},
+        ],
+    }]  # fmt: skip
+
+
+def test_a_no(log: AuditLog) -> None:
+    request, response = request_for("/"), webob.Response(status=401)
+
+    def ask() -> webob.Response:
+        log(request, Verdict("/", "deny", "asked", 401, 0.1))
+        return response
+
+    assert log.follow(request, ask) is response
+    (line,) = lines()
+    assert (line["outcome"], line["status"], line["authorizers"][0]["outcome"]) == ("deny", 401, "deny")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(BackendTimeout("x"), (504, "read_timeout")), (ValueError("x"), (500, "internal"))]
+)
+def test_no_answer(log: AuditLog, error: Exception, told: tuple[int, str]) -> None:
+    def ask() -> webob.Response:
+        raise error
+
+    with pytest.raises(type(error)):
+        log.follow(request_for("/"), ask)
+    (line,) = lines()
+    assert (line["outcome"], line["status"], line["cause"], line["authorizers"]) == ("error", *told, [])
+
+
+def test_a_client_that_left(log: AuditLog) -> None:
+    def ask() -> webob.Response:
+        raise ClientClosed("x")
+
+    with pytest.raises(ClientClosed):
+        log.follow(request_for("/"), ask)
+    assert LINES == []
+    assert repr(log) == "<AuditLog of 0 requests under way>"
+
+
+def test_asked_again(log: AuditLog) -> None:
+    request = request_for("/")
+    log.follow(request, list)
+    log(request, Verdict("/", "deny", "asked", 403, 0.1, is_recheck=True))
+    assert [(line["outcome"], line["status"]) for line in lines()] == [("allow", 200), ("deny", 403)]
+    assert lines()[1]["authorizers"][0]["recheck"] is True
+
+
+def test_nothing_that_a_client_sends_makes_a_line(log: AuditLog) -> None:
+    """CWE-117: names and targets stay inside of their strings, whatever bytes they have."""
+    request = request_for("/\xff\x80?\xe2\x80\xa8\x85")
+    request.user = 'eve"\n{"outcome": "allow"}\x1b[2J\x85\u2028\udc80'
+    log.follow(request, lambda: webob.Response(status=403))
+    assert LINES[0].isascii()
+    assert LINES[0].count(b"\n") == 1
+    assert b"\x1b" not in LINES[0]
+    assert lines()[0]["user"] == request.user
