@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from gfastcgi._version import __version__
 from gfastcgi.cli.console import print_fault, print_faults, print_warnings
 from gfastcgi.config import Config
-from gfastcgi.errors import ConfigError
+from gfastcgi.errors import ConfigError, GfastcgiError
 
 __all__ = ["EXIT_CHECK", "EXIT_START", "EXIT_USAGE", "run"]
 
@@ -25,6 +25,7 @@ _VERSION_LINE = f"gfastcgi/{__version__} - an access-control gateway for FastCGI
 _EPILOG = """commands (each has its own --help):
   gfastcgi serve    a site without a file: a document root and FastCGI backends
   gfastcgi check    check a configuration file: like -t
+  gfastcgi wsgi     a WSGI application as a FastCGI server, in one process or several
   gfastcgi demo     see it all at work, without a configuration and without PHP
   gfastcgi conformance authorizer
                     what a gateway, ours or another, makes of every answer of an authorizer
@@ -36,6 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name); the value is the exit status."""
     commands: dict[str, Callable[[Sequence[str]], int]] = {"serve": _serve, "check": _check, "demo": _demo}
     commands["conformance"] = _conformance
+    commands["wsgi"] = _wsgi
     if arguments and arguments[0] in commands:
         return commands[arguments[0]](arguments[1:])
     return _lighttpd(arguments)
@@ -146,3 +148,14 @@ def _conformance(arguments: Sequence[str]) -> int:
     from gfastcgi.cli import conformance
 
     return conformance.run(conformance.parser().parse_args(arguments))
+
+
+def _wsgi(arguments: Sequence[str]) -> int:
+    from gfastcgi.cli import wsgi
+
+    options = wsgi.parser().parse_args(arguments)
+    try:
+        return wsgi.run(options)
+    except GfastcgiError as error:
+        print_fault(error)
+    return EXIT_START

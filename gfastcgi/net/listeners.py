@@ -21,10 +21,13 @@ class ListenError(GfastcgiError):
     """The address cannot be listened on; the message says which and why."""
 
 
-def listen(address: Address, backlog: int = 1024) -> socket.socket:
-    """A socket listening on `address`. Raises `ListenError`."""
+def listen(address: Address, backlog: int = 1024, *, owner: tuple[int, int] | None = None) -> socket.socket:
+    """A socket listening on `address`. `owner`: the user's and the group's id for the file of a unix socket, -1: as is.
+
+    Mode and owner are set before anybody can connect. Raises `ListenError`.
+    """
     try:
-        return _listen_unix(address, backlog) if address.path else _listen_tcp(address, backlog)
+        return _listen_unix(address, backlog, owner) if address.path else _listen_tcp(address, backlog)
     except OSError as error:
         raise ListenError(f"cannot listen on {address}: {error.strerror or error}") from error
 
@@ -45,13 +48,15 @@ def _listen_tcp(address: Address, backlog: int) -> socket.socket:
     return sock
 
 
-def _listen_unix(address: Address, backlog: int) -> socket.socket:
+def _listen_unix(address: Address, backlog: int, owner: tuple[int, int] | None) -> socket.socket:
     remove_stale(address.path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(address.path)
         if address.mode is not None:
             os.chmod(address.path, address.mode)
+        if owner is not None:
+            os.chown(address.path, *owner)
         sock.listen(backlog)
     except BaseException:
         sock.close()

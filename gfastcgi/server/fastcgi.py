@@ -57,7 +57,7 @@ def run(
     **options: Any,
 ) -> int:
     """Serves on `listener`, by default that of descriptor 0, until SIGTERM, SIGINT, SIGUSR1 or SIGHUP; then requests
-    have `stop_timeout` seconds to end. `options` are those of `FastCGIServer`. Returns the signal's number."""
+    have `stop_timeout` seconds to end, or until a second signal. `options` are those of `FastCGIServer`. Returns the signal's number."""
     if listener is None:
         listener = listener_from_fd()
         options.setdefault("is_multiprocess", True)
@@ -66,7 +66,7 @@ def run(
 
     def stop(number: int) -> None:
         received.append(number)
-        server.stop(stop_timeout)
+        server.stop(stop_timeout if len(received) == 1 else 0)
 
     handlers = [
         gevent.signal_handler(number, stop, number)
@@ -155,11 +155,12 @@ class FastCGIServer:
 
     def stop(self, timeout: float = 30.0) -> None:
         """Accepts no more; open requests have `timeout` seconds to end, then they are killed."""
-        self._service.is_stopping = True
-        if self._acceptor is not None:
-            self._acceptor.stop()
-            self._acceptor.close()
-        self._listener.close()
+        if not self._service.is_stopping:
+            self._service.is_stopping = True
+            if self._acceptor is not None:
+                self._acceptor.stop()
+                self._acceptor.close()
+            self._listener.close()
         for connection in list(self._connections):
             connection.end_if_idle()
         if self._service.open_requests:
