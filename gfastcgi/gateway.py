@@ -234,10 +234,21 @@ def _adopt(request: Request, site: Site) -> None:
 
 def _ask(request: Request, site: Site, place: Place) -> webob.Response | list[tuple[str, str]]:
     before = {*request.variables}
-    decision = chain.ask(place.gates, request, place.root, need=site.settings.authorizers)
+
+    def ask() -> webob.Response | list[tuple[str, str]]:
+        return chain.ask(place.gates, request, place.root, need=site.settings.authorizers)
+
+    decision = ask() if site.audit is None else site.audit.follow(request, ask)
     if site.hygiene is not None and request.variables:
         site.hygiene.learn(name for name in request.variables if name not in before)
     return decision
+
+
+def _recheck(request: Request, site: Site, place: Place, before: dict[bytes, bytes]) -> Recheck:
+    need = site.settings.authorizers
+    return Recheck(
+        request, place.recheck, lambda: chain.is_still_allowed(place.gates, request, place.root, before, need=need)
+    )
 
 
 def _origin(request: Request) -> Origin:
