@@ -75,16 +75,17 @@ class Recheck:
 def guard(response: webob.Response, recheck: Recheck) -> None:
     """Puts the body of `response` under `recheck`."""
     body: Any = response.app_iter
-    if isinstance(body, FileBody):
-        response.app_iter = _GuardedFile(body, recheck)
-        return
+    fields = response.headerlist
     if isinstance(body, (list, tuple)):
         length = sum(map(len, body))
         if length <= _LARGEST_UNGUARDED:
             return
-        if not any(name.lower() == "content-length" for name, _ in response.headerlist):
-            response.headerlist.append(("Content-Length", str(length)))
-    response.app_iter = _GuardedStream(body, recheck)
+        if not any(name.lower() == "content-length" for name, _ in fields):
+            fields.append(("Content-Length", str(length)))
+    # WebOb drops the length with the body that it was set for.
+    kept = list(fields)
+    response.app_iter = _GuardedFile(body, recheck) if isinstance(body, FileBody) else _GuardedStream(body, recheck)
+    response.headerlist = kept
 
 
 class _GuardedFile(FileBody):
