@@ -13,6 +13,8 @@ from gfastcgi._version import __version__
 
 if TYPE_CHECKING:
     from gfastcgi.assemble import App, build
+    from gfastcgi.auth.base import Allow
+    from gfastcgi.auth.python import authorizer
     from gfastcgi.config import Address, Config, Extension, HostConfig, ServerConfig, Settings
     from gfastcgi.errors import GfastcgiError
     from gfastcgi.server.fastcgi import FastCGIServer
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
     from gfastcgi.wsgi.middleware import AuthorizerMiddleware, authorizer_at
 
 __all__ = [
-    "Address", "App", "AuthorizerMiddleware", "Config", "Extension", "FastCGIServer", "GfastcgiError", "HostConfig",
-    "PrivateFiles", "ServerConfig", "Settings", "__version__", "authorizer_at", "build",
+    "Address", "Allow", "App", "AuthorizerMiddleware", "Config", "Extension", "FastCGIServer", "GfastcgiError",
+    "HostConfig", "PrivateFiles", "ServerConfig", "Settings", "__version__", "authorizer", "authorizer_at", "build",
 ]  # fmt: skip
 
 _HOMES = {
     "gfastcgi.assemble": ("App", "build"),
+    "gfastcgi.auth.base": ("Allow",),
+    "gfastcgi.auth.python": ("authorizer",),
     "gfastcgi.config": ("Address", "Config", "Extension", "HostConfig", "ServerConfig", "Settings"),
     "gfastcgi.errors": ("GfastcgiError",),
     "gfastcgi.server.fastcgi": ("FastCGIServer",),

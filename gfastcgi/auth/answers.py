@@ -1,4 +1,4 @@
-"""What authorizers of every kind may say: the variables of a yes, and the fields of a no.
+"""What authorizers of every kind are not asked with, and what they may say: variables of a yes, fields of a no.
 
 Contract: pure. A variable that is not for an authorizer to set spoils its answer, which denies.
 """
@@ -12,7 +12,13 @@ import webob
 
 from gfastcgi.errors import BadCGIResponse
 
-__all__ = ["USUAL_VARIABLES", "denial", "variable_name"]
+__all__ = ["ABOUT_THE_FILE", "USUAL_VARIABLES", "denial", "variable_name"]
+
+ABOUT_THE_FILE = frozenset({
+    b"content-length", b"expect", b"if-match", b"if-modified-since", b"if-none-match", b"if-range",
+    b"if-unmodified-since", b"range",
+})  # fmt: skip
+"""Fields that ask about what is behind a gate, or tell of a body: nothing of the right to pass."""
 
 USUAL_VARIABLES: Mapping[str, str] = {
     "Remote-User": "REMOTE_USER", "Remote-Groups": "REMOTE_GROUPS",
