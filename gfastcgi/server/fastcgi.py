@@ -56,8 +56,11 @@ def run(
     on_start: Callable[[FastCGIServer], None] | None = None,
     **options: Any,
 ) -> int:
-    """Serves on `listener`, by default that of descriptor 0, until SIGTERM, SIGINT, SIGUSR1 or SIGHUP; then requests
-    have `stop_timeout` seconds to end, or until a second signal. `options` are those of `FastCGIServer`. Returns the signal's number."""
+    """Serves on `listener`, by default that of descriptor 0, until SIGTERM, SIGINT, SIGUSR1 or SIGHUP.
+
+    Then requests have `stop_timeout` seconds to end, or until a second signal. `on_start` is called once it accepts;
+    `options` are those of `FastCGIServer`. Returns the signal's number.
+    """
     if listener is None:
         listener = listener_from_fd()
         options.setdefault("is_multiprocess", True)

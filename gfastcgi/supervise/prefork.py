@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import posix
 import signal
 import sys
 import time
@@ -88,8 +89,8 @@ class Prefork:
             self._start_all()
             return self._watch()
         finally:
-            os.close(self._life)
-            os.close(self._life_writer)
+            posix.close(self._life)
+            posix.close(self._life_writer)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     # Starting
@@ -111,7 +112,7 @@ class Prefork:
         """The rest of a worker's life."""
         status = 1
         try:
-            os.close(self._life_writer)
+            posix.close(self._life_writer)  # os.close may be gevent's, which leaves it to the hub
             gevent.reinit()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             status = self._work(worker)
@@ -148,9 +149,8 @@ class Prefork:
         if worker is None:
             return
         worker.is_ready = self._has_served = True
-        if self._kept and all(
-            new.is_ready for pid, new in self._workers.items() if not (new.is_old or pid in self._kept)
-        ):
+        new = [worker for pid, worker in self._workers.items() if not (worker.is_old or pid in self._kept)]
+        if self._kept and all(worker.is_ready for worker in new):
             _log.info("reloaded, the old workers end")
             for old in self._kept:
                 self._end(old)
@@ -158,16 +158,15 @@ class Prefork:
 
     def _bury(self) -> bool:
         """Looks who has ended; False when nobody ever served, and nobody will."""
-        for pid, status in _ended():
-            worker = self._workers.pop(pid, None)
-            if worker is None:
+        ended = [(pid, self._workers.pop(pid), status) for pid, status in _ended() if pid in self._workers]
+        for pid, worker, status in ended:
+            if worker.is_old:
                 continue
             if pid in self._kept:
                 self._kept.remove(pid)
-            elif worker.is_old:
-                continue
             elif self._kept:
-                self._give_up_reload(pid, status)
+                _log.error("not reloaded: a new worker ended before it served (%s); the old ones go on", _how(status))
+                self._give_up_reload([other for _, other, _ in ended])
             elif not self._has_served:
                 _log.error("worker %d ended before it served (%s)", pid, _how(status))
                 self._stop(1.0)
@@ -193,11 +192,12 @@ class Prefork:
             self._restarts.forget(seat)
         self._start_all()
 
-    def _give_up_reload(self, pid: int, status: int) -> None:
-        _log.error("not reloaded: the new worker %d ended before it served (%s); the old ones go on", pid, _how(status))
-        for other, worker in self._workers.items():
-            if other not in self._kept and not worker.is_old:
-                self._end(other)
+    def _give_up_reload(self, ended: list[Worker]) -> None:
+        for worker in ended:
+            worker.is_old = True
+        for pid, worker in self._workers.items():
+            if pid not in self._kept and not worker.is_old:
+                self._end(pid)
         self._end_reload()
 
     def _end_reload(self) -> None:
@@ -209,9 +209,8 @@ class Prefork:
     # Ending
 
     def _end(self, pid: int) -> None:
-        if pid in self._workers:
-            self._workers[pid].is_old = True
-            os.kill(pid, signal.SIGTERM)
+        self._workers[pid].is_old = True
+        os.kill(pid, signal.SIGTERM)
 
     def _stop(self, timeout: float) -> None:
         """Ends all; a second signal ends them at once."""
