@@ -118,6 +118,7 @@ class Exchange:
         self._has_answered = False
         # RFC 9110 section 9.2.1: safe methods, and no body that is gone once sent.
         self._is_repeatable = body.length == 0 and request.method in _SAFE
+        self._has_head = False
         self.host: HostConfig | None = None
         """The host that answers."""
         self.is_complete = False
@@ -229,6 +230,7 @@ class Exchange:
                 while (head := parse_head(buffer)) is not None:
                     buffer = buffer[head.body_start :]
                     if head.status >= 200:
+                        self._has_head = True
                         if buffer:
                             self._pieces.append(buffer)
                         if self._lease is not None and self._lease.since:
@@ -351,7 +353,7 @@ class Exchange:
         return str(self._lease.proc.address) if self._lease is not None else "the backend"
 
     def _eof_cause(self) -> str:
-        return "eof_before_headers" if not self._pieces else "eof_in_body"
+        return "eof_in_body" if self._has_head else "eof_before_headers"
 
     def _name(self, error: GfastcgiError) -> GfastcgiError:
         """A stream's failure under the backend's name; an error of the client's own body goes first."""
