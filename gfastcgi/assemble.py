@@ -7,12 +7,14 @@ Plan: `build(config)` checks and connects everything without touching the networ
 from __future__ import annotations
 
 import logging
+import resource
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 
 import gevent
 from gevent.event import Event
+from gevent.pool import Pool
 
 from gfastcgi._version import __version__
 from gfastcgi.audit import AuditLog
@@ -43,6 +45,11 @@ __all__ = ["App", "build"]
 log = logging.getLogger("gfastcgi")
 
 DEFAULT_TAG = f"gfastcgi/{__version__}"
+
+_RESERVED_FDS = 32
+"""Descriptors that clients leave to logs and listeners."""
+_FDS_OF_PROC = 4
+"""Those of a spawned process: its socket, its output, its end."""
 
 _PREPARED = frozenset({"extensions", "accesslog_filename", "accesslog_format"})
 
@@ -110,9 +117,11 @@ class App:
             limits=limits,
             timeouts=timeouts,
         )
+        procs = sum(supervisor.host.config.max_procs for supervisor in self._parts.backends.supervisors)
+        clients = Pool(_most_clients(server.max_connections, procs))
         for address in server.listeners:
             listener = listen(address, server.listen_backlog)
-            self._servers.append(HTTPServer(listener=listener, service=service, max_connections=server.max_connections))
+            self._servers.append(HTTPServer(listener=listener, service=service, clients=clients))
 
     def start(self) -> None:
         """Starts the backends, then accepts. Raises `SpawnError` when one cannot be started."""
@@ -146,6 +155,16 @@ class App:
         """Opens the access logs again, for a log rotation that renamed them."""
         for file in self._parts.log_files.values():
             file.reopen()
+
+
+def _most_clients(wanted: int, procs: int) -> int:
+    """`server.max-connections`, or fewer where descriptors are short: a client may need a second one for its answer."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = max(1, (limit - _RESERVED_FDS - procs * _FDS_OF_PROC) // 2)
+    if limit != resource.RLIM_INFINITY and room < wanted:
+        log.info("%d clients at once, since %d files may be open (server.max-fds)", room, limit)
+        return room
+    return wanted
 
 
 def build(config: Config) -> App:

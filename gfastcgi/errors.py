@@ -21,10 +21,12 @@ GfastcgiError
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 __all__ = [
     "CAUSES",
+    "SHORTAGES",
     "BackendClosed",
     "BackendError",
     "BackendTimeout",
@@ -71,6 +73,10 @@ CAUSES = frozenset({
     "overloaded", "cant_multiplex", "unknown_role", "app_status", "no_backend", "spawn_failed", "script_unknown",
     "client_closed", "too_many_redirects", "internal",
 })  # fmt: skip
+
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""The `OSError.errno` of what is short on our side: it says nothing of a backend or a file. The gateway answers 503."""
 
 
 class GfastcgiError(Exception):

@@ -18,6 +18,7 @@ from gfastcgi.cgi.response import Head
 from gfastcgi.client import Exchange, RequestBody
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import (
+    SHORTAGES,
     BackendError,
     LengthRequired,
     NoBackendAvailable,
@@ -44,7 +45,6 @@ __all__ = ["Gateway", "log_stderr"]
 log = logging.getLogger("gfastcgi")
 
 _MOST_LOCAL_REDIRECTS = 5
-_BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What php-fpm says on STDERR beside a 404 when the script is not where it looks.
 _SCRIPT_UNKNOWN = b"Primary script unknown"
@@ -87,8 +87,10 @@ class Gateway:
             self._count("client_closed")
             raise
         except OSError as error:
-            if error.errno in _BUSY:
-                return self._fail(request, 503, "overloaded", str(error))
+            if error.errno in SHORTAGES:
+                # Every request fails alike, as above.
+                log.error("a request cannot be served: %s (overloaded)", error.strerror)
+                return self._failure(503, "overloaded", request.id)
             return self._fail(request, 507 if error.errno in _FULL else 500, "internal", str(error))
         except Exception:
             log.exception("request %s: %s %r failed inside the gateway", request.id, request.method, request.uri)

@@ -2,6 +2,7 @@
 
 Contract: everything is looked for beneath one root; a link that leads out is as good as forbidden. This decides where a
 request goes and what it is called, never what is sent: a file that is served is opened anew and judged by itself.
+Raises OSError, of `SHORTAGES`, when nobody can look.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
 
+from gfastcgi.errors import SHORTAGES
 from gfastcgi.net.beneath import stat_beneath
 
 __all__ = ["Resolver", "Resource"]
@@ -83,7 +85,9 @@ class Resolver:
             return "not a directory"
         except PermissionError:
             return "forbidden"
-        except OSError:
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             return "missing"
         if S_ISREG(mode):
             return "file"

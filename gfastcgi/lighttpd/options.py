@@ -146,7 +146,10 @@ DIRECTIVES: dict[str, Option] = {
         _server("server.groupname", "groupname", kinds.text, "group to become"),
         _server("server.chroot", "chroot", kinds.path, "folder to make the root"),
         _server("server.upload-dirs", "upload_dirs", kinds.paths, "folders for bodies too big for memory"),
-        _server("server.max-connections", "max_connections", kinds.integer(1), "clients at once"),
+        _server(
+            "server.max-connections", "max_connections", kinds.integer(1),
+            "clients at once, as far as `server.max-fds` has room",
+        ),
         _server("server.max-fds", "max_fds", _count, "open files at most; 0: as the system has it"),
         _server(
             "server.max-request-field-size", "max_field_size", kinds.integer(256, 65535),

@@ -1,6 +1,7 @@
 """One byte stream over a socket: raw non-blocking calls that wait on the hub only after the kernel said EAGAIN.
 
-Contract: OSError and time-outs leave here as `StreamClosed` and `StreamTimeout`, and nowhere else in the package.
+Contract: OSError and time-outs leave here as `StreamClosed` and `StreamTimeout`, and nowhere else in the package;
+but for want of descriptors or memory here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import gevent
 from gevent import get_hub
 
 from gfastcgi.config import Address
-from gfastcgi.errors import ConnectError, ConnectTimeout, StreamClosed, StreamTimeout
+from gfastcgi.errors import SHORTAGES, ConnectError, ConnectTimeout, StreamClosed, StreamTimeout
 from gfastcgi.net.deadlines import Deadlines
 
 __all__ = ["Stream", "connect"]
@@ -201,12 +202,14 @@ def _reason(error: OSError) -> str:
 def connect(address: Address, timeout: float) -> Stream:
     """A stream to `address`, a unix path or a numeric host, within `timeout` seconds.
 
-    Raises `ConnectError` with the reason, `ConnectTimeout`.
+    Raises `ConnectError` with the reason, `ConnectTimeout`; OSError when descriptors or memory are short here.
     """
     try:
         family, target = _sockaddr(address)
         sock = _socket.socket(family, _constants.SOCK_STREAM | _constants.SOCK_NONBLOCK | _constants.SOCK_CLOEXEC)
     except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
         raise ConnectError(f"{address}: {_reason(error)}", cause="connect_failed") from error
     stream = Stream(sock, write_timeout=timeout)
     try:

@@ -5,11 +5,13 @@ Contract: `close` ends accepting, idle connections end with it, and `drained` is
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from gevent import socket
 from gevent.event import Event
+from gevent.pool import Pool
 from gevent.server import StreamServer
 
 from gfastcgi.config import Address
@@ -21,14 +23,19 @@ from gfastcgi.server.service import Service
 
 __all__ = ["HTTPServer"]
 
+log = logging.getLogger("gfastcgi")
+
+_ACCEPT_PAUSE = 0.1
+"""Seconds until the next try when a client could not be accepted (F12: out of descriptors)."""
+
 
 @dataclass(slots=True, kw_only=True)
 class HTTPServer:
-    """Serves the clients of one listener; at most `max_connections` at once, the others wait to be accepted."""
+    """Serves the clients of one listener, in greenlets of `clients`; while that is full the others wait unaccepted."""
 
     listener: socket.socket
     service: Service
-    max_connections: int = 4096
+    clients: Pool
     is_started: bool = field(init=False, default=False)
     drained: Event = field(init=False, default_factory=Event)
     address: Address = field(init=False)
@@ -39,7 +46,7 @@ class HTTPServer:
     def __post_init__(self) -> None:
         self.address = address_of(self.listener)
         self._file = SocketFile(self.address)
-        self._server = StreamServer(self.listener, self._serve, spawn=self.max_connections)
+        self._server = _Acceptor(self.listener, self._serve, spawn=self.clients)
 
     def __repr__(self) -> str:
         return f"<HTTPServer on {self.address} with {len(self.connections)} connections>"
@@ -84,6 +91,23 @@ class HTTPServer:
     def _note_end(self) -> None:
         if self.service.is_draining and not self.connections:
             self.drained.set()
+
+
+class _Acceptor(StreamServer):
+    """Says in a line why a client cannot be accepted, and pauses; it never ends for that."""
+
+    def do_read(self) -> Any:
+        try:
+            return super().do_read()
+        except OSError as error:
+            log.error("no client can be accepted: %s", error.strerror)
+            self.stop_accepting()
+            self.loop.timer(_ACCEPT_PAUSE).start(self._accept_again)
+            return None
+
+    def _accept_again(self) -> None:
+        if self.started:
+            self.start_accepting()
 
 
 def _peer(sock: socket.socket, remote: Any, listening: Address) -> Peer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,6 +57,15 @@ def test_what_lies_outside_is_not_there(root: Path, path: str) -> None:
     assert resolve(root, path)[2] in ("missing", "forbidden")
     allowed = Resolver(str(root), [], [str(root.parent)]).find("/out.txt")
     assert allowed.kind == "file"
+
+
+def test_who_cannot_look_does_not_say_that_it_is_missing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr("gfastcgi.resolve.stat_beneath", fail)
+    with pytest.raises(OSError, match="too many"):
+        resolve(root, "/app.php")
 
 
 def test_an_absolute_index_is_looked_for_beneath_the_root(root: Path) -> None:
