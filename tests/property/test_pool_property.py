@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gfastcgi.backend.backend import make_hosts
+from gfastcgi.backend.candidates import free_proc
 from gfastcgi.backend.growth import PATIENCE
 from gfastcgi.backend.pool import Pool
 from gfastcgi.backend.states import State
@@ -239,6 +240,11 @@ class PoolMachine(RuleBasedStateMachine):
         idle = [connection for proc in self.procs for connection in proc.idle]
         assert len(idle) == len(set(idle))
         assert set(idle) == self.kept
+
+    @invariant()
+    def candidates_are_the_hosts_with_a_free_slot(self):
+        free = tuple(host for host in self.pool.hosts if free_proc(host, ()) is not None)
+        assert self.pool._candidates.find() == free
 
     @invariant()
     def nobody_waits_for_nothing(self):
