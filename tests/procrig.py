@@ -105,7 +105,11 @@ def is_alive(pid: int) -> bool:
 def connect(address: Address) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX if address.path else socket.AF_INET)
     sock.settimeout(10)
-    sock.connect(address.path or (address.host, address.port))
+    try:
+        sock.connect(address.path or (address.host, address.port))
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
