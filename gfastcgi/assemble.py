@@ -22,6 +22,7 @@ from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.backends import Backends, of_mode
 from gfastcgi.config import Address, Config, Settings
+from gfastcgi.control import Commands, ControlSocket
 from gfastcgi.elsewhere import identity_fields
 from gfastcgi.errors import InvalidValue
 from gfastcgi.gates import Gates
@@ -63,6 +64,7 @@ class App:
         self._sites = SiteTable(config, self._parts.site)
         self._gateway = Gateway(self._sites, statistics=self.statistics, tells_why=config.server.proxy_status)
         self._servers: list[HTTPServer] = []
+        self._control: ControlSocket | None = None
         self._ended = Event()
         for settings in self._all_settings():
             # Backends and logs that a conditional names start with the others, not with the first request they meet.
@@ -85,6 +87,11 @@ class App:
         return [server.address for server in self._servers]
 
     @property
+    def sites(self) -> SiteTable[Site]:
+        """The settings of every request."""
+        return self._sites
+
+    @property
     def gateway(self) -> Gateway:
         """What answers the requests."""
         return self._gateway
@@ -92,6 +99,10 @@ class App:
     def statistics(self) -> dict[str, int]:
         """The counters by name, as `status.statistics-url` tells them; none without a backend (docs/status.md)."""
         return snapshot(self._parts.backends.pools, self._gateway.failures)
+
+    def purge(self) -> int:
+        """Forgets every decision of an authorizer; what is being asked now is not remembered. How many were asked."""
+        return self._parts.gates.purge()
 
     def bind(self) -> None:
         """Opens the access logs and takes every address. Raises `InvalidValue`; `ListenError`, with none left taken."""
@@ -122,12 +133,17 @@ class App:
         for address in server.listeners:
             listener = listen(address, server.listen_backlog)
             self._servers.append(HTTPServer(listener=listener, service=service, clients=clients))
+        if server.control_socket:
+            commands: Commands = {"purge": lambda: {"gates": self.purge()}, "statistics": self.statistics}
+            self._control = ControlSocket(server.control_socket, commands)
 
     def start(self) -> None:
         """Starts the backends, then accepts. Raises `SpawnError` when one cannot be started."""
         if not self._servers:
             self.bind()
         self._parts.backends.start()
+        if self._control is not None:
+            self._control.start()
         for server in self._servers:
             server.start()
             address = server.address
@@ -141,6 +157,8 @@ class App:
 
     def stop(self, timeout: float = 30) -> None:
         """Closes the listeners at once, lets requests finish for `timeout` seconds, cuts the rest, ends backends."""
+        if self._control is not None:
+            self._control.stop()
         for server in self._servers:
             server.close()
         gevent.wait([server.drained for server in self._servers], timeout=timeout)

@@ -45,10 +45,12 @@ class Gates:
             self._gates[known] = self._make(key, hosts, settings)
         return self._gates[known]
 
-    def purge(self) -> None:
-        """Forgets every decision that is remembered."""
-        for gate in self._gates.values():
+    def purge(self) -> int:
+        """Forgets every decision that is remembered; returns of how many gates."""
+        gates = [gate for gate in self._gates.values() if gate.keeper is not None]
+        for gate in gates:
             gate.purge()
+        return len(gates)
 
     def _make(self, key: str, hosts: list[HostConfig], settings: Settings) -> Gate:
         first = hosts[0]

@@ -25,6 +25,7 @@ _VERSION_LINE = f"gfastcgi/{__version__} - an access-control gateway for FastCGI
 _EPILOG = """commands (each has its own --help):
   gfastcgi serve    a site without a file: a document root and FastCGI backends
   gfastcgi check    check a configuration file: like -t
+  gfastcgi purge    let a running gateway forget the decisions of its authorizers
   gfastcgi wsgi     a WSGI application as a FastCGI server, in one process or several
   gfastcgi demo     see it all at work, without a configuration and without PHP
   gfastcgi conformance authorizer
@@ -38,6 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     commands: dict[str, Callable[[Sequence[str]], int]] = {"serve": _serve, "check": _check, "demo": _demo}
     commands["conformance"] = _conformance
     commands["wsgi"] = _wsgi
+    commands["purge"] = _purge
     if arguments and arguments[0] in commands:
         return commands[arguments[0]](arguments[1:])
     return _lighttpd(arguments)
@@ -159,3 +161,16 @@ def _wsgi(arguments: Sequence[str]) -> int:
     except GfastcgiError as error:
         print_fault(error)
     return EXIT_START
+
+
+def _purge(arguments: Sequence[str]) -> int:
+    from gfastcgi.cli import purge
+
+    options = purge.parser().parse_args(arguments)
+    try:
+        return purge.run(options)
+    except ConfigError as error:
+        print_faults(error)
+    except GfastcgiError as error:
+        print_fault(error)
+    return EXIT_CHECK
