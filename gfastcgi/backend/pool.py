@@ -58,7 +58,7 @@ class Pool:
         """Who waits, first come first, and since when."""
         self._slow_start = slow_start or SlowStart(clock)
         self._recovering = self._slow_start.procs
-        self._leases = 0
+        self._leases = self._probes = 0
         self.on_move: Callable[[Proc], None] | None = None
         """Is told of every proc that came, or changed its state."""
         for host in self.hosts:
@@ -109,8 +109,8 @@ class Pool:
 
     @property
     def leased(self) -> int:
-        """How many leases were given so far."""
-        return self._leases
+        """How many leases were given to requests so far."""
+        return self._leases - self._probes
 
     def release(self, lease: Lease, *, keep: Any | None = None) -> Sequence[Any]:
         """Ends `lease`. `keep` is its connection, whole and idle, if it can be used again.
@@ -159,6 +159,7 @@ class Pool:
         lease = self._take(host, proc)
         lease.since = 0.0
         lease.is_probe = True
+        self._probes += 1
         return lease
 
     # What becomes of a lease's proc

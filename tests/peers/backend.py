@@ -190,6 +190,7 @@ class ScriptedBackend:
     """A listening backend. `script(seen)` gives the answer of each request; by default it echoes all it got.
 
     `talk(connection)` in its place has the whole conversation of one connection in its hands.
+    `is_serial`: it accepts a connection when the last one has ended, as a program of one thread does.
     `requests` are those that arrived whole, `begun` counts BEGIN_REQUESTs, `connections` and `aborts` count themselves.
     A gateway that only asks for FCGI_GET_VALUES gets `values`, and counts as `asked`.
     """
@@ -202,9 +203,12 @@ class ScriptedBackend:
         talk: Callable[[BackendConnection], None] | None = None,
         keep_stdin: bool = True,
         values: bytes = b"",
+        backlog: int = 1024,
+        is_serial: bool = False,
     ) -> None:
         self.script = script or (lambda seen: answer(seen.echo(), seen.request_id))
-        self.talk = talk or self._answer_all
+        self.talk = talk or self.answer_all
+        self._is_serial = is_serial
         self.keep_stdin, self.values = keep_stdin, values
         self.requests: list[Seen] = []
         self.connections = self.begun = self.aborts = self.asked = 0
@@ -214,7 +218,7 @@ class ScriptedBackend:
         self.stopped, self._stopping = socket.socketpair()
         self.listener = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         self.listener.bind(address)
-        self.listener.listen(1024)
+        self.listener.listen(backlog)
         self.address = self.listener.getsockname()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -247,7 +251,10 @@ class ScriptedBackend:
             if self.stopped in ready:
                 return
             sock, _ = self.listener.accept()
-            threading.Thread(target=self._converse, args=(sock,), daemon=True).start()
+            if self._is_serial:
+                self._converse(sock)
+            else:
+                threading.Thread(target=self._converse, args=(sock,), daemon=True).start()
 
     def _converse(self, sock: socket.socket) -> None:
         self._open.add(sock)
@@ -269,7 +276,8 @@ class ScriptedBackend:
             sock.close()
             self._open.discard(sock)
 
-    def _answer_all(self, connection: BackendConnection) -> None:
+    def answer_all(self, connection: BackendConnection) -> None:
+        """Answers every request of a connection by the script."""
         while (seen := connection.read_request()) is not None:
             reply = self.script(seen)
             reply = Reply(reply) if isinstance(reply, bytes) else reply

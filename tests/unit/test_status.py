@@ -98,7 +98,8 @@ def test_kept_connections_are_counted():
 
 
 def test_procs_have_their_numbers_and_hosts_without_a_name_their_address():
-    pool = make_pool(HostConfig(socket="/run/app", bin_path="/bin/app", min_procs=2), HostConfig(port=9000))
+    spawned = HostConfig(socket="/run/app", bin_path="/bin/app", min_procs=2, max_procs=2)
+    pool = make_pool(spawned, HostConfig(port=9000))
     for number, proc in enumerate(pool.hosts[0].procs):
         pool.started(proc, pid=1000 + number, is_local=True, capacity=1)
     pool.exited(pool.hosts[0].procs[1], "signal 9", 1.0)
@@ -117,6 +118,16 @@ def test_entries_of_one_name_add_up():
         lease(pool)
     counters = snapshot(pools, {})
     assert counters["gw.backend.php.load"] == counters["gw.backend.php.0.connected"] == 2
+
+
+def test_a_proc_that_entries_share_counts_once():
+    procs = make_hosts([HostConfig(port=1)])[0].procs
+    hosts = [make_hosts([HostConfig(name=name, port=1)], lambda _: procs) for name in ("php", "php", "other")]
+    pools = [Pool(each, POLICIES["least-connection"](random.Random(1)), clock=lambda: 0.0) for each in hosts]
+    lease(pools[0])
+    counters = snapshot(pools, {})
+    assert counters["gw.active-requests"] == counters["gw.backend.php.load"] == counters["gw.backend.other.load"] == 1
+    assert counters["gw.backend.php.0.connected"] == 1
 
 
 def test_an_app_tells_its_counters():
