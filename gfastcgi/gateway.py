@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import webob
 
 from gfastcgi.auth import chain
+from gfastcgi.auth.recheck import Recheck, guard
 from gfastcgi.cgi.response import Head
 from gfastcgi.client import Exchange, RequestBody
 from gfastcgi.config import HostConfig
@@ -40,7 +41,7 @@ from gfastcgi.sites import Captures, SiteTable
 from gfastcgi.status import proxy_status, render
 from gfastcgi.variables import responder_params
 
-__all__ = ["Gateway", "log_stderr"]
+__all__ = ["Gateway", "adopt", "log_stderr", "origin_of", "rewrite"]
 
 log = logging.getLogger("gfastcgi")
 
@@ -101,49 +102,43 @@ class Gateway:
         if redirected_to is not None:
             request.redirect_locally(parse_target(redirected_to.encode("latin-1", "replace")), EMPTY)
         site, captures = self._sites.find(request)
-        if site.rewriter is not None and redirected_to is None and self._rewrite(request, site, captures):
+        if site.rewriter is not None and redirected_to is None and rewrite(request, site, captures):
             site, captures = self._sites.find(request)
-        _adopt(request, site)
+        adopt(request, site)
         if request.path == "*":
             return webob.Response(status="200 OK", headerlist=[("Allow", _METHODS)], app_iter=[b""])
         if site.redirector is not None:
-            location = site.redirector.apply(request.uri.decode("latin-1"), captures, _origin(request))
+            location = site.redirector.apply(request.uri.decode("latin-1"), captures, origin_of(request))
             if location is not None:
                 return redirect(location, site.settings.redirect_code)
 
-        place = site.locate(request.path)
+        return self._visit(request, site, site.locate(request.path))
+
+    def _visit(self, request: Request, site: Site, place: Place) -> webob.Response | str:
+        """What is at `place`, once every gate on the way there allows; or the target of a local redirect."""
         if place.is_denied:
             return error_page(403, request_id=request.id)
         if place.responder is not None and place.responder.host.tcp_fin_propagate is not None:
             request.patience = 0.0 if place.responder.host.tcp_fin_propagate else None
-        added: list[tuple[str, str]] = []
-        if place.gates:
-            decision = _ask(request, site, place)
-            if isinstance(decision, webob.Response):
-                return decision
-            added = decision
-        if place.responder is not None and place.route is not None:
-            answer = self._forward(request, site, place.responder, place.route)
-        elif place.is_statistics:
-            answer = self._tell_statistics(request)
-        else:
-            answer = self._send_file(request, site, place.resource)
-        if added and isinstance(answer, webob.Response):
-            answer.headerlist.extend(added)
+        if not place.gates:
+            return self._fetch(request, site, place)
+        before = dict(request.variables) if place.recheck else {}
+        decision = _ask(request, site, place)
+        if isinstance(decision, webob.Response):
+            return decision
+        answer = self._fetch(request, site, place)
+        if isinstance(answer, webob.Response):
+            answer.headerlist.extend(decision)
+            if place.recheck:
+                guard(answer, _recheck(request, site, place, before))
         return answer
 
-    def _rewrite(self, request: Request, site: Site, captures: Captures) -> bool:
-        assert site.rewriter is not None
-
-        def is_file(target: str) -> bool:
-            path = parse_target(target.encode("latin-1", "replace")).path
-            return site.resolver(path).find(path).kind == "file"
-
-        target = site.rewriter.apply(request.uri.decode("latin-1"), captures, is_file, _origin(request))
-        if target is None:
-            return False
-        request.rewrite(parse_target(target.encode("latin-1", "replace")))
-        return True
+    def _fetch(self, request: Request, site: Site, place: Place) -> webob.Response | str:
+        if place.responder is not None and place.route is not None:
+            return self._forward(request, site, place.responder, place.route)
+        if place.is_statistics:
+            return self._tell_statistics(request)
+        return self._send_file(request, site, place.resource)
 
     # To a file
 
@@ -225,7 +220,22 @@ class Gateway:
         self.failures[cause] = self.failures.get(cause, 0) + 1
 
 
-def _adopt(request: Request, site: Site) -> None:
+def rewrite(request: Request, site: Site, captures: Captures) -> bool:
+    """Gives `request` the target that the rules of `site` make of its own; False where they leave it."""
+    assert site.rewriter is not None
+
+    def is_file(target: str) -> bool:
+        path = parse_target(target.encode("latin-1", "replace")).path
+        return site.resolver(path).find(path).kind == "file"
+
+    target = site.rewriter.apply(request.uri.decode("latin-1"), captures, is_file, origin_of(request))
+    if target is None:
+        return False
+    request.rewrite(parse_target(target.encode("latin-1", "replace")))
+    return True
+
+
+def adopt(request: Request, site: Site) -> None:
     """What the settings say of the request itself."""
     request.log, request.server_tag = site.access_log, site.server_tag
     request.server_name, request.balance = site.settings.server_name, site.settings.balance
@@ -253,7 +263,8 @@ def _recheck(request: Request, site: Site, place: Place, before: dict[bytes, byt
     )
 
 
-def _origin(request: Request) -> Origin:
+def origin_of(request: Request) -> Origin:
+    """What stands before the path in the URL of `request`."""
     peer = request.peer
     return Origin(peer.scheme, request.authority or peer.server_addr, peer.server_port)
 

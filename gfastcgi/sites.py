@@ -158,7 +158,7 @@ class SiteTable(Generic[T]):
         self._blocks = config.blocks
         self._build = build
         self._built: dict[int, T] = {0: build(config.settings)}
-        places: dict[tuple[str, str, str], int] = {}
+        places = self._places = dict[tuple[str, str, str], int]()
         self._checks: list[_Check] = []
         self._rows: list[tuple[int, list[tuple[int, bool]]]] = []
         self._wanted: dict[Condition, int] = {}
@@ -205,6 +205,16 @@ class SiteTable(Generic[T]):
         if built is _UNKNOWN:
             built = self._merge(mask)
         return built, self._captures(held) if self._wanted else NO_CAPTURES
+
+    def holding(self, request: ConditionRequest) -> list[Block]:
+        """The blocks whose settings hold for `request`, in their order. Raises as `find` does."""
+
+        def holds(condition: Condition) -> bool:
+            return bool(self._checks[self._places[condition.variable, condition.operator, condition.operand]](request))
+
+        return [
+            block for block in self._blocks if all(holds(condition) is truth for condition, truth in block.conditions)
+        ]
 
     def _captures(self, held: list[Any]) -> Captures:
         return {

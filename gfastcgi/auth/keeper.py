@@ -86,6 +86,10 @@ class Keeper:
     def __repr__(self) -> str:
         return f"<Keeper {self._key} {self._cache!r} {self._grants!r}>"
 
+    def outlook(self, request: Request) -> tuple[CacheConfig, bool]:
+        """What is kept of decisions, and whether that holds for `request`: it shows a credential."""
+        return self._config, self._keys.who(request) is not None
+
     def recall(self, request: Request) -> tuple[Decision, Source] | None:
         """What is remembered for `request`, without asking anybody."""
         who = self._keys.who(request)
