@@ -27,6 +27,7 @@ from gfastcgi.errors import GfastcgiError, InvalidValue
 from gfastcgi.net.listeners import SocketFile, address_of, listen
 from gfastcgi.server.fastcgi import FastCGIServer, listener_from_fd
 from gfastcgi.server.fastcgi import run as serve
+from gfastcgi.server.threads import Threaded
 from gfastcgi.supervise.prefork import EXIT_START, Prefork, Worker
 
 __all__ = ["parser", "run"]
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add("--socket-mode", type=_mode, metavar="MODE", help="the unix socket's mode, in octal, such as 0660")
     add("--socket-owner", metavar="USER[:GROUP]", help="the unix socket's owner, where we may give it away")
     add("--workers", type=_count, default=1, metavar="N", help="processes that share the socket (default 1)")
+    add("--threads", type=_count, metavar="N", help="call the application in native threads, for one that blocks")
     add("--reload", action="store_true", help="load the application anew when a file of it has changed")
     add("--authorizer", metavar="MODULE:NAME", help="a function of a webob.Request that plays the role AUTHORIZER")
     add("--filter", metavar="MODULE:APP", help="a WSGI application that plays the role FILTER")
@@ -151,7 +153,8 @@ def _serve(options: argparse.Namespace, listener: socket.socket, worker: Worker 
             worker.ready()
 
     serve(
-        app, listener=listener, authorizer=authorizer, filter=filter, stop_timeout=options.stop_timeout,
+        Threaded(app, options.threads) if options.threads else app,
+        listener=listener, authorizer=authorizer, filter=filter, stop_timeout=options.stop_timeout,
         max_connections=options.max_connections, max_requests=options.max_requests,
         is_multiprocess=options.workers > 1 or options.bind.startswith("fd:"), on_start=on_start,
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Other servers' interfaces, so that programs written for them run here unchanged."""

@@ -1,0 +1,161 @@
+"""`flup.server.fcgi` under its own names: `from gfastcgi.compat.flup import WSGIServer; WSGIServer(app).run()`.
+
+Contract: flup's options mean what they meant. Where flup ran threads there are threads (`maxThreads`, at most 100), so
+that programs which block need no change; `minSpare` and `maxSpare` are taken and not needed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from wsgiref.handlers import CGIHandler
+
+from gevent import socket
+
+from gfastcgi.config import Address
+from gfastcgi.fcgi import constants
+from gfastcgi.net.listeners import SocketFile, listen
+from gfastcgi.server.fastcgi import listener_from_fd, run
+from gfastcgi.server.fastcgi_request import ROLE_NAMES
+from gfastcgi.server.threads import Threaded
+from gfastcgi.server.wsgi import WSGIApp
+
+__all__ = ["FCGI_AUTHORIZER", "FCGI_FILTER", "FCGI_RESPONDER", "WSGIServer"]
+
+FCGI_RESPONDER = constants.RESPONDER
+FCGI_AUTHORIZER = constants.AUTHORIZER
+FCGI_FILTER = constants.FILTER
+
+MOST_THREADS = 100
+"""Native threads at most; flup has no bound of its own, and ends connections where it can have no more."""
+
+
+class WSGIServer:
+    """flup's server. `bindAddress`: a path, or (host, port); None: descriptor 0, or CGI where that is no socket.
+
+    `umask` is that of the unix socket. `environ` joins every request's. `multithreaded` False: one request at a time.
+    `multiplexed` is always so, `debug` shows tracebacks to the client, `forceCGI` is for one request by CGI.
+    """
+
+    def __init__(
+        self,
+        application: WSGIApp,
+        environ: Mapping[str, Any] | None = None,
+        multithreaded: bool = True,
+        multiprocess: bool = False,
+        bindAddress: str | tuple[Any, ...] | None = None,  # noqa: N803 - flup's names
+        umask: int | None = None,
+        multiplexed: bool = False,
+        debug: bool = False,
+        roles: Sequence[int] = (FCGI_RESPONDER,),
+        forceCGI: bool = False,  # noqa: N803
+        *,
+        minSpare: int = 1,  # noqa: N803
+        maxSpare: int = 5,  # noqa: N803
+        maxThreads: int = MOST_THREADS,  # noqa: N803
+    ) -> None:
+        self.application = application
+        self.environ = dict(environ or {})
+        self.multithreaded = multithreaded
+        self.multiprocess = multiprocess
+        self.multiplexed = multiplexed
+        self.debug = debug
+        self.roles = roles
+        self.forceCGI = forceCGI
+        self._bind_address = bindAddress
+        self._umask = umask
+        self._threads = max(1, min(maxThreads, MOST_THREADS))
+
+    def run(self) -> bool:
+        """Serves until SIGHUP, SIGINT or SIGTERM; returns True for SIGHUP. As a CGI program it ends the process."""
+        app = _Lenient(self.application, self.environ, debug=self.debug)
+        if self._bind_address is None:
+            listener = self._spawned_socket()
+            if listener is None:
+                CGIHandler().run(app)
+                sys.exit(0)
+            return self._serve(app, listener)
+        address = self._address(self._bind_address)
+        listener = listen(address)
+        file = SocketFile(address)
+        try:
+            return self._serve(app, listener)
+        finally:
+            file.remove()
+
+    def _spawned_socket(self) -> socket.socket | None:
+        if self.forceCGI or os.environ.get("FCGI_FORCE_CGI", "N").upper().startswith("Y"):
+            return None
+        try:
+            return listener_from_fd()
+        except OSError:
+            return None
+
+    def _address(self, bind: str | tuple[Any, ...]) -> Address:
+        if isinstance(bind, str):
+            return Address(path=bind, mode=None if self._umask is None else 0o777 & ~self._umask)
+        host, port = bind[:2]
+        return Address(host=socket.gethostbyname(host) if host else "0.0.0.0", port=port)
+
+    def _serve(self, app: WSGIApp, listener: socket.socket) -> bool:
+        ended_by = run(
+            Threaded(app, self._threads if self.multithreaded else 1),
+            listener=listener,
+            roles=[ROLE_NAMES[role].lower() for role in self.roles],
+            is_multiprocess=self.multiprocess,
+        )
+        return ended_by == signal.SIGHUP
+
+
+class _Lenient:
+    """An application as flup takes it: its pieces may be text, and its errors be shown."""
+
+    def __init__(self, app: WSGIApp, environ: Mapping[str, Any], *, debug: bool) -> None:
+        self._app = app
+        self._environ = environ
+        self._debug = debug
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        is_begun = False
+        environ.update(self._environ)
+
+        def start(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[Any], None]:
+            nonlocal is_begun
+            write = start_response(status, fields, exc_info)
+            is_begun = True
+            return lambda data: write(_bytes(data))
+
+        try:
+            result = self._app(environ, start)
+            if type(result) in (list, tuple):
+                return [_bytes(piece) for piece in result]
+            return _Pieces(result)
+        except Exception:
+            if not self._debug or is_begun:
+                raise
+            text = traceback.format_exc()
+            environ["wsgi.errors"].write(text)
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain; charset=utf-8")])
+            return [text.encode("utf-8", "backslashreplace")]
+
+
+class _Pieces:
+    def __init__(self, result: Iterable[Any]) -> None:
+        self._result = result
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(_bytes, self._result)
+
+    def close(self) -> None:
+        """Closes what the application gave."""
+        close = getattr(self._result, "close", None)
+        if close is not None:
+            close()
+
+
+def _bytes(piece: Any) -> bytes:
+    return piece.encode("latin-1") if isinstance(piece, str) else bytes(piece)
