@@ -27,6 +27,9 @@ PEERS = {
     "fcgiwrap": ("/usr/sbin/fcgiwrap", "fcgiwrap"),
     "spawn-fcgi": ("/usr/bin/spawn-fcgi", "spawn-fcgi"),
     "lighttpd": ("/usr/sbin/lighttpd", "lighttpd"),
+    "htpasswd": ("/usr/bin/htpasswd", "apache2-utils"),
+    "htdigest": ("/usr/bin/htdigest", "apache2-utils"),
+    "curl": ("/usr/bin/curl", "curl"),
     "dokuwiki": ("/usr/share/dokuwiki/doku.php", "dokuwiki"),
 }
 
