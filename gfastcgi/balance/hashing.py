@@ -58,7 +58,7 @@ class _Share:
         products = (self._numbers * number).to_bytes(len(self._lanes), "big")
         firsts = products[_SIZE::_LANE]
         best, highest = -1, b""
-        for first in range(max(firsts), -1, -1):
+        for first in range(255 if 255 in firsts else max(firsts), -1, -1):
             lane = -1
             while (lane := firsts.find(first, lane + 1)) >= 0:
                 draw = products[lane * _LANE + _SIZE : (lane + 1) * _LANE]
