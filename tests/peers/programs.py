@@ -61,6 +61,7 @@ def start_php_fpm(
     *,
     tcp: bool = False,
     workers: int = 4,
+    ping: str = "",
     ini: dict[str, str] | None = None,
     env: dict[str, str] | None = None,
 ) -> str | tuple[str, int]:
@@ -73,7 +74,7 @@ def start_php_fpm(
     lines = [
         "[global]", f"error_log = {folder}/php-fpm.log", "daemonize = no",
         "[www]", f"listen = {listen}", *as_root,
-        "pm = static", f"pm.max_children = {workers}",
+        "pm = static", f"pm.max_children = {workers}", *([f"ping.path = {ping}"] if ping else []),
         "catch_workers_output = yes", "security.limit_extensions = .php .php3 .phtml",
         f"php_admin_value[session.save_path] = {folder}", f"php_admin_value[upload_tmp_dir] = {folder}",
         *(f"php_admin_value[{name}] = {value}" for name, value in (ini or {}).items()),
