@@ -121,9 +121,16 @@ class Stream:
         return True
 
     def watch_close(self, on_close: Callable[[], None]) -> None:
-        """Calls `on_close` from the hub when the peer leaves, until `unwatch`; nobody may `recv` meanwhile."""
+        """Calls `on_close` from the hub when the peer leaves, until `unwatch`; nobody may `recv` meanwhile.
+
+        The watch begins with the next tick: most work is done by then, and needs none.
+        """
         self._on_close = on_close
-        self._readable.start(self._look)
+        self._deadlines.soon(self._watch)
+
+    def _watch(self) -> None:
+        if self._on_close is not None:
+            self._readable.start(self._look)
 
     def _look(self) -> None:
         """Something can be read: more than the end of the stream is for later, but says that the peer is there."""
@@ -140,7 +147,10 @@ class Stream:
 
     def unwatch(self) -> None:
         """Ends `watch_close`."""
-        self._readable.stop()
+        if self._on_close is not None:
+            self._on_close = None
+            self._deadlines.not_soon(self._watch)
+            self._readable.stop()
 
     def shutdown_write(self) -> None:
         """Ends our direction; the peer reads an end of file."""
