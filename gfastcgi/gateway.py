@@ -148,7 +148,7 @@ class Gateway:
             return error_page(403, request_id=request.id)
         if resource.kind == "missing" or resource.path_info:
             return error_page(404, request_id=request.id)
-        return serve_file(request, resource.root, resource.local, site.settings)
+        return serve_file(request, resource.root, resource.local, site.settings, site.shelf)
 
     # To the counters
 

@@ -15,6 +15,7 @@ from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.backend.pool import Pool
 from gfastcgi.config import HostConfig, Settings
+from gfastcgi.files.shelf import Shelf
 from gfastcgi.request import Log
 from gfastcgi.resolve import Resolver, Resource
 from gfastcgi.rewrite import Redirector, Rewriter
@@ -68,6 +69,7 @@ class Site:
     """Those of `auth.require`: of these the first whose key fits guards a path, before all others."""
     hygiene: Hygiene | None = None
     audit: AuditLog | None = None
+    shelf: Shelf = field(init=False, default_factory=Shelf)
     _places: dict[str, tuple[float, Place]] = field(init=False, default_factory=dict)
 
     def locate(self, path: str) -> Place:

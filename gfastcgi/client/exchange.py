@@ -300,7 +300,8 @@ class Exchange:
             if not self.is_complete:
                 return None
         pieces, self._pieces = self._pieces, []
-        self.close()
+        self._give_back()
+        self._body.close()
         return pieces
 
     def _receive(self) -> None:

@@ -240,8 +240,8 @@ class WebServer(_Connection):
             else:
                 _receive(ANSWER, answers, request_id, kind if content else END | kind)
                 events.append(Stdout(request_id, content) if kind == STDOUT else Stderr(request_id, content))
-            if not requests and not self._values_awaited:
-                self._is_spoiled = self._is_spoiled or not self._reader.is_between
+            if not requests and not self._values_awaited and not self._reader.is_between:
+                self._is_spoiled = True
                 break
         return events
 

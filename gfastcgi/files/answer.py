@@ -18,7 +18,7 @@ from gfastcgi.net.sendfile import FileBody, Piece
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 
-__all__ = ["Fields", "answer", "entity_tag", "modified", "refusal", "whole"]
+__all__ = ["Fields", "answer", "entity_tag", "has_questions", "modified", "refusal", "whole"]
 
 Fields = list[tuple[str, str]]
 
@@ -44,12 +44,17 @@ def modified(stat: os.stat_result) -> int:
     return stat.st_mtime_ns // 1_000_000_000
 
 
+def has_questions(request: Request) -> bool:
+    """Whether `request` has preconditions or asks for a range."""
+    return not _QUESTIONS.isdisjoint([name for name, _ in request.fields])
+
+
 def answer(request: Request, file: OpenedFile, fields: Fields, *, etag: str, mtime: float) -> webob.Response:
     """The answer 200, 206, 304, 412 or 416 whose `fields` describe `file`, but for its length. Takes both over.
 
     `etag` and `mtime` (seconds since 1970) are the validators that the client was or will be told.
     """
-    if not _QUESTIONS.isdisjoint([name for name, _ in request.fields]):
+    if has_questions(request):
         try:
             partial = _conditional(request, file, fields, etag, mtime)
         except BaseException:

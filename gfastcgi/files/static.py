@@ -10,8 +10,9 @@ from urllib.parse import quote
 import webob
 
 from gfastcgi.config import Settings
-from gfastcgi.files.answer import Fields, answer, entity_tag, modified, refusal
+from gfastcgi.files.answer import Fields, answer, entity_tag, has_questions, modified, refusal
 from gfastcgi.files.content_types import content_type
+from gfastcgi.files.shelf import Shelf
 from gfastcgi.http.conditional import format_http_date
 from gfastcgi.net.beneath import open_beneath
 from gfastcgi.pages import error_page, redirect
@@ -25,14 +26,21 @@ _ALLOW = ("Allow", "OPTIONS, GET, HEAD, POST")
 _VISIBLE = "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}"
 
 
-def serve_file(request: Request, root: str, path: str, settings: Settings) -> webob.Response:
-    """The answer for the file `path` beneath the directory `root`.
+def serve_file(
+    request: Request, root: str, path: str, settings: Settings, shelf: Shelf | None = None
+) -> webob.Response:
+    """The answer for the file `path` beneath the directory `root`; small ones are kept on the `shelf` of `settings`.
 
     403: outside, unreadable, no regular file, excluded (static-file.exclude-extensions) or a directory (index files
     are looked for before); 404: missing; 405: another method. A directory without its slash is redirected to it.
     """
     if path.endswith(settings.static_exclude_extensions):
         return error_page(403, request_id=request.id)
+    is_plain = shelf is not None and request.method == "GET" and not has_questions(request)
+    if is_plain and shelf is not None:
+        kept = shelf.find(root + path)
+        if kept is not None:
+            return webob.Response(headerlist=[*kept.fields], app_iter=[kept.content])
     try:
         file = open_beneath(root, path, extra_roots=settings.symlink_roots)
     except OSError as error:
@@ -54,7 +62,10 @@ def serve_file(request: Request, root: str, path: str, settings: Settings) -> we
     if settings.etags:
         etag = entity_tag(file.stat)
         fields.append(("ETag", etag))
-    return answer(request, file, fields, etag=etag, mtime=mtime)
+    response = answer(request, file, fields, etag=etag, mtime=mtime)
+    if is_plain and shelf is not None:
+        shelf.keep(root + path, file, response.headerlist)
+    return response
 
 
 def _redirect_to_slash(request: Request) -> webob.Response:

@@ -1,11 +1,13 @@
 """Waits with a deadline, all of one hub on one timer.
 
 Plan: a wait costs one dict entry; every tenth of a second the timer looks for deadlines that passed and raises
-`StreamTimeout` in their greenlets. Thousands of idle connections need no timer each. The clock is monotonic.
+`StreamTimeout` in their greenlets. Thousands of idle connections need no timer each. The clock is monotonic. What has
+time until the next tick, and is mostly over by then, costs one set entry instead of a watcher of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,12 +28,14 @@ _of_hub: WeakKeyDictionary[Any, Deadlines] = WeakKeyDictionary()
 class Deadlines:
     """The pending waits of one hub; `Deadlines.here()` is the running hub's."""
 
-    __slots__ = ("__weakref__", "_hub", "_timer", "_waits")
+    __slots__ = ("__weakref__", "_hub", "_is_ticking", "_soon", "_timer", "_waits")
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
         self._waits: dict[greenlet, float] = {}
+        self._soon: dict[Callable[[], None], None] = {}
         self._timer = hub.loop.timer(TICK, TICK, ref=False)
+        self._is_ticking = False
 
     @staticmethod
     def here() -> Deadlines:
@@ -51,19 +55,37 @@ class Deadlines:
             self._hub.wait(watcher)
             return
         waits, me = self._waits, getcurrent()
-        if not waits:
-            self._timer.start(self._tick)
+        if not self._is_ticking:
+            self._start()
         waits[me] = monotonic() + seconds
         try:
             self._hub.wait(watcher)
         finally:
             del waits[me]
 
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` from the hub at the next tick, unless it is taken back by `not_soon`."""
+        self._soon[callback] = None
+        if not self._is_ticking:
+            self._start()
+
+    def not_soon(self, callback: Callable[[], None]) -> None:
+        """Takes `callback` back."""
+        self._soon.pop(callback, None)
+
+    def _start(self) -> None:
+        self._is_ticking = True
+        self._timer.start(self._tick)
+
     def _tick(self) -> None:
+        soon, self._soon = self._soon, {}
+        for callback in soon:
+            callback()
         now = monotonic()
         for waiting in [waiting for waiting, deadline in self._waits.items() if deadline <= now]:
             # The one before may have ended this wait, too.
             if waiting in self._waits:
                 waiting.throw(StreamTimeout("the peer let the deadline pass"))
-        if not self._waits:
+        if not self._waits and not self._soon:
+            self._is_ticking = False
             self._timer.stop()

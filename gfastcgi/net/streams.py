@@ -127,10 +127,15 @@ class Stream:
     def watch_close(self, on_close: Callable[[bool], None]) -> None:
         """Calls `on_close` from the hub when the peer ends its side, until `unwatch`; nobody may `recv` meanwhile.
 
-        Its argument: whether the connection was reset, so that nothing can be sent any more either.
+        Its argument: whether the connection was reset, so that nothing can be sent any more either. The watch begins
+        with the next tick: most work is done by then, and needs none.
         """
         self._on_close = on_close
-        self._readable.start(self._look)
+        self._deadlines.soon(self._watch)
+
+    def _watch(self) -> None:
+        if self._on_close is not None:
+            self._readable.start(self._look)
 
     def _look(self) -> None:
         """Something can be read: more than the end of the stream is for later, but says that the peer is there."""
@@ -148,7 +153,10 @@ class Stream:
 
     def unwatch(self) -> None:
         """Ends `watch_close`."""
-        self._readable.stop()
+        if self._on_close is not None:
+            self._on_close = None
+            self._deadlines.not_soon(self._watch)
+            self._readable.stop()
 
     def seconds_since_sent(self) -> float:
         """How long ago bytes were last sent; infinite where the kernel does not tell, as for unix sockets."""

@@ -97,7 +97,7 @@ def test_watch_close(pair: tuple[Stream, socket.socket], then: str) -> None:
     if then == "unwatch":
         stream.unwatch()
     peer.sendall(b"x") if then == "data" else peer.shutdown(socket.SHUT_RDWR)
-    assert bool(left.wait(0.05)) is (then == "close")
+    assert bool(left.wait(5 if then == "close" else 3 * TICK)) is (then == "close")
 
 
 def test_hang_up_wakes_who_waits(pair: tuple[Stream, socket.socket]) -> None:
