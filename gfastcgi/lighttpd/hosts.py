@@ -7,6 +7,7 @@ spawned once; two lists that look alike are two lists. An option that would weak
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from typing import Any
 
 from gfastcgi.config import Extension, HostConfig, Where
@@ -129,8 +130,10 @@ class HostMaker:
             if not {"host", "socket", "bin-path"} & places.keys():
                 error(InvalidValue, 'a host needs "host" (and "port"), "socket" or "bin-path"', where)
         else:
-            values["host"] = values.get("host") or "127.0.0.1"
+            values["host"] = _strip_brackets(values.get("host") or "127.0.0.1")
             values.setdefault("port", 80)
+            if values.get("bin_path"):
+                self._check_listening(values, places.get("host", where))
         if values["min_procs"] > values.get("max_procs", HostConfig().max_procs):
             error(InvalidValue, '"min-procs" is more than "max-procs"', places.get("min-procs", where))
         if values.get("bin_path") and values.get("disable_time") == 0:
@@ -178,6 +181,15 @@ class HostMaker:
             message = '"x-sendfile-docroot" names "/": the backend may send any file that gfastcgi can read'
             self.report.warn(message, places["x-sendfile-docroot"])
 
+    def _check_listening(self, values: dict[str, Any], where: Where) -> None:
+        """A spawned process listens on an address, which is not to depend on what a name server says."""
+        if values["host"] == "localhost":
+            values["host"] = "127.0.0.1"
+        try:
+            ip_address(values["host"])
+        except ValueError:
+            self.report.error(InvalidValue, '"bin-path" needs an address as "host", not a name', where)
+
     def _check_spawning(self, host: HostConfig) -> None:
         """Two commands cannot share the socket that they are to listen on."""
         if not host.bin_path:
@@ -188,8 +200,12 @@ class HostMaker:
         for number in range(count):
             endpoint = (host.socket or host.host, host.port + number)
             other = self._spawned.setdefault(endpoint, host)
-            if other.bin_path != host.bin_path:
+            if other.bin_path != host.bin_path or other.port != host.port:
                 what = f'socket "{host.socket}"' if host.socket else f'socket "{endpoint[0]}:{endpoint[1]}"'
                 message = f'the {what} belongs to the "bin-path" of {other.where}, and cannot have another one'
                 self.report.error(InvalidValue, message, host.where)
                 return
+
+
+def _strip_brackets(name: str) -> str:
+    return name[1:-1] if name.startswith("[") and name.endswith("]") else name

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gfastcgi import lighttpd
-from gfastcgi.config import Address, HostConfig, ServerConfig, Settings
+from gfastcgi.config import Address, HealthCheck, HostConfig, ServerConfig, Settings
 from gfastcgi.errors import ConfigErrors, InvalidValue, UnknownOption
 from gfastcgi.lighttpd.options import DIRECTIVES, HOST_OPTIONS
 from gfastcgi.lighttpd.unserved import UNSAFE, UNSERVED
@@ -256,6 +256,15 @@ def test_no_directive_is_known_in_two_ways() -> None:
         ('"host" => "h", "keep-alive" => "disable"', {"keep_alive": False}),
         ('"host" => "h", "max-connections" => 3', {"max_connections": 3}),
         ('"host" => "h", "queue-timeout" => 0, "weight" => 2', {"queue_timeout": 0, "weight": 2}),
+        ('"host" => "[::1]", "resolve" => 5', {"host": "::1", "resolve": 5}),
+        ('"host" => "localhost", "bin-path" => "/b"', {"host": "127.0.0.1"}),
+        ('"host" => "h", "health-check" => ()', {"health_check": None}),
+        (
+            '"host" => "h", "health-check" => ( "path" => "/ping", "interval" => 2, "fall" => 1 )',
+            {"health_check": HealthCheck(path="/ping", interval=2, timeout=3, rise=2, fall=1)},
+        ),
+        ('"host" => "h"', {"tcp_fin_propagate": None}),
+        ('"host" => "h", "tcp-fin-propagate" => "disable"', {"tcp_fin_propagate": False}),
         ('"host" => "h", "require-status" => "enable"', {"require_status": True}),
         ('"socket" => "/' + "s" * 104 + '"', {"socket": "/" + "s" * 104}),
         ('"socket" => "/' + "s" * 102 + '", "bin-path" => "/b"', {"socket": "/" + "s" * 102}),
@@ -297,6 +306,23 @@ def test_hosts(options: str, expected: dict[str, Any]) -> None:
         ('"socket" => "/' + "s" * 103 + '", "bin-path" => "/b"', '"socket" is longer than 105 bytes'),
         ('"host" => "h", "weight" => 0', '"weight" takes a number from 1 to 1000, found 0'),
         ('"host" => "", "port" => 1', '"host" takes a name or an address, found ""'),
+        ('"host" => "h", "bin-path" => "/b"', '"bin-path" needs an address as "host", not a name'),
+        (
+            '"bin-path" => "/b", "port" => 90 ), ( "bin-path" => "/b", "port" => 92',
+            'the socket "127.0.0.1:92" belongs to the "bin-path" of s:2, and cannot have another one',
+        ),
+        ('"host" => "h", "resolve" => 0', '"resolve" takes a number of seconds, at least 1, found 0'),
+        ('"host" => "h", "health-check" => "/ping"', '"health-check" takes a list like ( "path" => "/ping"'),
+        ('"host" => "h", "health-check" => ( "interval" => 5 )', '"health-check" takes a list like ( "path"'),
+        ('"host" => "h", "health-check" => ( "path" => "ping" )', '"health-check" takes a list like ( "path"'),
+        (
+            '"host" => "h", "health-check" => ( "path" => "/", "interval" => 0 )',
+            'health-check: "interval" takes a number, at least 1',
+        ),
+        (
+            '"host" => "h", "health-check" => ( "path" => "/", "intervall" => 5 )',
+            'health-check: unknown option "intervall"; the nearest known is "interval"',
+        ),
     ],
 )
 def test_faults_of_hosts(options: str, expected: str) -> None:
