@@ -164,7 +164,7 @@ class App:
         gevent.wait([server.drained for server in self._servers], timeout=timeout)
         for server in self._servers:
             server.cut()
-        self._parts.backends.stop()
+        self._parts.backends.stop(10.0 if timeout else 1.0)
         for file in self._parts.log_files.values():
             file.flush()
         self._ended.set()

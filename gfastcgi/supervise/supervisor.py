@@ -88,22 +88,23 @@ class Supervisor:
             raise
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Ends all processes within about `timeout` seconds, as `ending` plans it."""
+        """Ends all processes, by force after `timeout` seconds; called again, with less, when that takes too long."""
         self._pool.supervised(self.host, None)
         with self._lock:  # nobody is half-way through a start, whose process would be forgotten
             watcher, self._watcher = self._watcher, None
             if watcher is not None:
                 watcher.kill()
         self._undertakers.kill()
-        seats, self._seats = list(self._seats.values()), {}
         for proc in self.host.procs:
             for connection in self._pool.stopped(proc):
                 connection.close()
-        processes = [*self._leaving, *(seat.process for seat in seats if seat.process is not None)]
-        self._give_up(end(processes, plan_ending(self.host.config.kill_signal, timeout)))
+        self._leaving += [seat.process for seat in self._seats.values() if seat.process is not None]
+        for seat in self._seats.values():
+            seat.process = None
+        self._give_up(end(self._leaving, plan_ending(self.host.config.kill_signal, timeout)))
         self._leaving.clear()
-        for seat in seats:
-            seat.close()
+        while self._seats:
+            self._seats.popitem()[1].close()
 
     # Starting
 

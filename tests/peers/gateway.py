@@ -36,6 +36,7 @@ class Gateway:
         self._before = children(os.getpid()) - Gateway.running
         self._lines: list[str] = []
         self._file = log
+        self._is_over = False
         self.may_trace = False
         """Set by a test that makes it log a traceback."""
         self.process = subprocess.Popen(
@@ -137,6 +138,8 @@ class Gateway:
         self.process.send_signal(number)
 
     def kill(self) -> None:
+        """Ends it by SIGKILL, with whatever it leaves; `stop` has nothing to judge then."""
+        self._is_over = True
         self.process.kill()
         self._join()
         kill_all(self._left())
@@ -154,6 +157,8 @@ class Gateway:
 
     def stop(self, *, timeout: float = 15.0) -> None:
         """Ends it by SIGTERM and asserts that it went in order."""
+        if self._is_over:
+            return
         if self.process.poll() is None:
             self.terminate()
         try:
