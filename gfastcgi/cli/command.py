@@ -28,6 +28,7 @@ _EPILOG = """commands (each has its own --help):
   gfastcgi purge    let a running gateway forget the decisions of its authorizers
   gfastcgi wsgi     a WSGI application as a FastCGI server, in one process or several
   gfastcgi demo     see it all at work, without a configuration and without PHP
+  gfastcgi explain  what would become of a request: authorizers, backend, file, and why
   gfastcgi conformance authorizer
                     what a gateway, ours or another, makes of every answer of an authorizer
 
@@ -36,10 +37,10 @@ signals: SIGTERM and SIGINT stop gracefully (a second one at once), SIGHUP reope
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name); the value is the exit status."""
-    commands: dict[str, Callable[[Sequence[str]], int]] = {"serve": _serve, "check": _check, "demo": _demo}
-    commands["conformance"] = _conformance
-    commands["wsgi"] = _wsgi
-    commands["purge"] = _purge
+    commands: dict[str, Callable[[Sequence[str]], int]] = {
+        "check": _check, "conformance": _conformance, "demo": _demo, "explain": _explain, "purge": _purge,
+        "serve": _serve, "wsgi": _wsgi,
+    }  # fmt: skip
     if arguments and arguments[0] in commands:
         return commands[arguments[0]](arguments[1:])
     return _lighttpd(arguments)
@@ -174,3 +175,9 @@ def _purge(arguments: Sequence[str]) -> int:
     except GfastcgiError as error:
         print_fault(error)
     return EXIT_CHECK
+
+
+def _explain(arguments: Sequence[str]) -> int:
+    from gfastcgi.cli import explain
+
+    return explain.run(explain.parser().parse_args(arguments))
