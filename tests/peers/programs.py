@@ -30,6 +30,11 @@ PEERS = {
     "htpasswd": ("/usr/bin/htpasswd", "apache2-utils"),
     "htdigest": ("/usr/bin/htdigest", "apache2-utils"),
     "curl": ("/usr/bin/curl", "curl"),
+    "nginx": ("/usr/sbin/nginx", "nginx-light"),
+    "apache": ("/usr/sbin/apache2", "apache2"),
+    "mod_fcgid": ("/usr/lib/apache2/modules/mod_fcgid.so", "libapache2-mod-fcgid"),
+    "caddy": ("/usr/bin/caddy", "caddy"),
+    "haproxy": ("/usr/sbin/haproxy", "haproxy"),
     "dokuwiki": ("/usr/share/dokuwiki/doku.php", "dokuwiki"),
 }
 
