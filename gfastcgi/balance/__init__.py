@@ -13,8 +13,8 @@ from gfastcgi.balance.base import C, Candidate, Factory, Policy, RequestKey, wan
 from gfastcgi.balance.ewma import PeakEwma
 from gfastcgi.balance.hashing import Hash, Sticky
 from gfastcgi.balance.least_connection import LeastConnection
-from gfastcgi.balance.p2c import TwoChoices
 from gfastcgi.balance.round_robin import RoundRobin
+from gfastcgi.balance.two_choices import TwoChoices
 
 __all__ = [
     "POLICIES", "AsConfigured", "Candidate", "Factory", "Hash", "LeastConnection", "PeakEwma", "Policy", "RequestKey",
