@@ -122,6 +122,9 @@ class Backends:
             proc = self._procs[address] = make_proc(config, address, id)
         elif config.max_connections is not None:
             proc.capacity = min(config.max_connections, proc.capacity or config.max_connections)
+        if config.bin_path:
+            # An entry without "bin-path" may have named it before; nothing runs yet.
+            proc.id, proc.state = id, State.UNSET
         proc.keep_alive = proc.keep_alive and config.keep_alive is not False
         return proc
 

@@ -306,7 +306,9 @@ class Pool:
         return idle
 
     def _join(self, host: Host, proc: Proc) -> None:
-        proc.hosts.append(host)
+        # The one whose processes are supervised stands first.
+        is_first = bool(host.config.bin_path) and not any(other.config.bin_path for other in proc.hosts)
+        proc.hosts.insert(0 if is_first else len(proc.hosts), host)
         host.load += proc.load
         if proc.state in (State.OVERLOADED, State.DISABLED):
             self._resting[proc] = None
