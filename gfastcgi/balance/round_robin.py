@@ -13,13 +13,17 @@ from gfastcgi.balance.base import C, Candidate, RequestKey
 
 __all__ = ["RoundRobin"]
 
+# The golden section: however many hosts begin with it, one after the other, they lie evenly in their first turn. Where
+# that starts is left to chance, so that gateways which start together do not all begin with the same host.
+_STEP = (5**0.5 - 1) / 2
+
 
 class RoundRobin:
-    """In turn. Over any time in which the same hosts are up each gets its share, give or take one request."""
+    """In turn. While the same hosts are up each gets its share, give or take a request."""
 
     def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
         self._now = 0.0
+        self._start = rng.random()
         self._due: dict[str, float] = {}
 
     def select(self, candidates: Sequence[C], request: RequestKey) -> C:
@@ -37,7 +41,7 @@ class RoundRobin:
         return chosen
 
     def _welcome(self, candidates: Sequence[Candidate]) -> None:
-        # By chance within a turn: gateways that start together do not all begin with the first host.
         for candidate in candidates:
             if candidate.name not in self._due:
-                self._due[candidate.name] = self._now + self._rng.random() / candidate.weight
+                self._start = (self._start + _STEP) % 1
+                self._due[candidate.name] = self._now + self._start / candidate.weight

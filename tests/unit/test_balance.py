@@ -180,6 +180,18 @@ def test_round_robin_spreads_the_turns_of_a_heavy_host():
     assert not any(turns[n : n + 6] == [hosts[0].name] * 6 for n in range(70))
 
 
+@pytest.mark.parametrize(
+    "weights", [(5, 1, 1), (1, 2, 3, 4), (10, *[1] * 10), (100, *[1] * 100), (7, 3, 2, 2, 1, 1, 1), (1000, 1)]
+)
+def test_round_robin_is_never_further_than_a_request_from_the_weights(weights):
+    policy, hosts = RoundRobin(random.Random(1)), make_hosts(*weights)
+    served: Counter[str] = Counter()
+    for number in range(1, 1500):
+        served[policy.select(hosts, Key()).name] += 1
+        for host in hosts:
+            assert abs(served[host.name] - number * host.weight / sum(weights)) < 1.01
+
+
 @pytest.mark.parametrize("up", [1, 2, 4])
 def test_round_robin_shares_evenly_among_those_that_are_up(up):
     policy, hosts = RoundRobin(random.Random(1)), make_hosts(*[1] * 5)
