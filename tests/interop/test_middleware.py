@@ -43,6 +43,13 @@ def count(environ, start_response):
 guarded = AuthorizerMiddleware(echo, [gate])
 files = PrivateFiles("{root}", [gate], mimetypes={{".tile": "image/tile"}})
 
+def named(request):
+    if request.GET.get("raise"):
+        raise ValueError("no answer")
+    return request.GET.get("name")
+
+both = AuthorizerMiddleware(echo, [named, gate])
+
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/count":
@@ -50,7 +57,7 @@ def app(environ, start_response):
     if path.startswith("/files/"):
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/files", path[len("/files"):]
         return files(environ, start_response)
-    return guarded(environ, start_response)
+    return (both if path == "/both" else guarded)(environ, start_response)
 
 if __name__ == "__main__":
     from gevent.pywsgi import WSGIServer
@@ -211,3 +218,16 @@ def test_files(site: Site) -> None:
     assert site.get("/files/link.txt").status == 403
     assert site.get("/files/none").status == 404
     assert site.get("/files/a.txt/more").status == 404
+
+
+def test_functions_are_authorizers(site: Site) -> None:
+    """In their order; the later one sees what the earlier one said."""
+    site.answers("Status: 200 OK\r\n\r\n")
+    asked, called = site.gate.begun, site.called()
+    assert site.get("/both").status == 403
+    assert site.get("/both?raise=1").status == 500
+    assert (site.gate.begun, site.called()) == (asked, called)
+    assert site.get("/both?name=eve", Remote_User="mallory").json()["REMOTE_USER"] == "eve"
+    assert site.gate.last.text("REMOTE_USER") == "eve"
+    site.answers(NO)
+    assert site.get("/both?name=eve").status == 401
