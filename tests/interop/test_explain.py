@@ -11,9 +11,12 @@ from shlex import split
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filerig import ask as request_for
 from peers.backend import answer
 from peers.waiting import wait_until
 
+from gfastcgi.audit import AuditLog
+from gfastcgi.auth.base import Verdict
 from gfastcgi.cli.command import run
 
 if TYPE_CHECKING:
@@ -161,3 +164,22 @@ def test_the_audit_log(site: tuple[Gateway, ScriptedBackend, ScriptedBackend], t
     assert gateway.get("/app/x?no").status == 403
     wait_until(lambda: log.exists() and len(lines()) == 1, "a line in the new file")
     assert len((tmp_path / "audit.old").read_text().splitlines()) == 3
+
+
+def test_the_page() -> None:
+    """Its example is what the command prints, its line has the fields that are written."""
+    page = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
+    (example,) = re.findall(r"^```text\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert example == (DATA / "file.txt").read_text().replace("{root}", "/srv")
+    (text,) = re.findall(r"^```json\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    line, written = json.loads(text), list[bytes]()
+    log, request = AuditLog(written.append), request_for("/private/a.txt")
+
+    def ask() -> list[tuple[str, str]]:
+        log(request, Verdict("/private/", "allow", "asked", 200, 0.001234, transport="fastcgi"))
+        return []
+
+    log.follow(request, ask)
+    got = json.loads(written[0])
+    assert list(got) == list(line)
+    assert got["authorizers"] == line["authorizers"]
