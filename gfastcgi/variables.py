@@ -15,10 +15,11 @@ from gfastcgi.http.target import host_of
 from gfastcgi.request import Peer, Request
 from gfastcgi.routing import Route
 
-__all__ = ["authorizer_variables", "responder_params", "responder_variables"]
+__all__ = ["authorizer_params", "authorizer_variables", "responder_params", "responder_variables"]
 
 Pairs = list[tuple[bytes, bytes]]
 
+_MOST_REMEMBERED = 4
 # What an authorizer must not see: the specification's section 6.3 names the first, the rest would change its answer
 # (a conditional or Range field asks about the file, not about the right to see it).
 _NOT_FOR_AUTHORIZERS = frozenset({
@@ -32,13 +33,10 @@ def responder_params(request: Request, route: Route, host: HostConfig, length: i
     if request.variables:
         return encode_pairs(responder_variables(request, route, host, length))
     peer = request.peer
-    # A client often asks for the same again: all that makes a difference is looked at, mostly by identity.
-    key = (
-        route, host, length, request.fields, request.uri, request.original_uri, request.query, request.method,
-        request.version, request.server_name,
-    )  # fmt: skip
-    if key == peer.known_request:
-        return peer.known_params
+    key = (route, length, *_what_differs(request))
+    known = peer.remembered.get(host)
+    if known is not None and known[0] == key:
+        return known[1]
     routed = route.params.get(host)
     if routed is None:
         routed = route.params[host] = encode_pairs(_of_route(request, route, host))
@@ -49,10 +47,38 @@ def responder_params(request: Request, route: Route, host: HostConfig, length: i
     if request.fields != peer.fields or request.server_name != peer.server_name:
         peer.fields, peer.server_name = request.fields, request.server_name
         peer.field_params = encode_pairs(_of_fields(request))
-    peer.known_request = key
     params = b"".join((routed, connected, peer.field_params, encode_pairs(_of_target(request, host, length))))
-    peer.known_params = params
+    _remember(peer, host, key, params)
     return params
+
+
+def authorizer_params(request: Request, root: str, host: HostConfig) -> bytes:
+    """`authorizer_variables`, encoded."""
+    if request.variables:
+        return encode_pairs(authorizer_variables(request, root, host))
+    key = (root, request.path, *_what_differs(request))
+    known = request.peer.remembered.get(host)
+    if known is not None and known[0] == key:
+        return known[1]
+    params = encode_pairs(authorizer_variables(request, root, host))
+    _remember(request.peer, host, key, params)
+    return params
+
+
+def _what_differs(request: Request) -> tuple[object, ...]:
+    """All of a request that its variables are made of. A client that asks the same again brings the same objects, so
+    that comparing two of these is a matter of identity.
+    """
+    return (
+        request.fields, request.uri, request.original_uri, request.query, request.method, request.version,
+        request.server_name, request.server_tag,
+    )  # fmt: skip
+
+
+def _remember(peer: Peer, host: HostConfig, key: tuple[object, ...], params: bytes) -> None:
+    if len(peer.remembered) >= _MOST_REMEMBERED:
+        peer.remembered.clear()
+    peer.remembered[host] = key, params
 
 
 def responder_variables(request: Request, route: Route, host: HostConfig, length: int) -> Pairs:
@@ -146,5 +172,8 @@ def _override(pairs: Pairs, variables: dict[bytes, bytes]) -> Pairs:
     """`pairs` with `variables` in place of what had their names, or the names of fields that PHP and others mix up."""
     if not variables:
         return pairs
-    taken = variables.keys() | {b"HTTP_" + name for name in variables}
-    return [pair for pair in pairs if pair[0] not in taken] + list(variables.items())
+    shadowed = {b"HTTP_" + name for name in variables}
+    taken = variables.keys() | shadowed
+    # A field that the site allows (`fastcgi.allow-fields`) stands among `variables`: an authorizer's word wins over it.
+    said = [pair for pair in variables.items() if pair[0] not in shadowed]
+    return [pair for pair in pairs if pair[0] not in taken] + said
