@@ -40,11 +40,18 @@ def http(status: int = 200, *fields: tuple[str, str], body: bytes = b"", reason:
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode("latin-1") + body
 
 
+@dataclass
+class Drip:
+    """An answer of which every byte comes a moment after the one before."""
+
+    data: bytes
+
+
 class HTTPService:
     """Listens on a port of its own; `script(asked)` gives each answer. With `context` it speaks TLS."""
 
     def __init__(
-        self, script: Callable[[Asked], bytes | Reply] | None = None, *, context: ssl.SSLContext | None = None
+        self, script: Callable[[Asked], bytes | Reply | Drip] | None = None, *, context: ssl.SSLContext | None = None
     ) -> None:
         self.script = script or (lambda asked: http())
         self.requests: list[Asked] = []
@@ -83,6 +90,9 @@ class HTTPService:
                 asked.connection = number
                 self.requests.append(asked)
                 reply = self.script(asked)
+                if isinstance(reply, Drip):
+                    self._drip(sock, reply.data)
+                    break
                 reply = Reply(reply) if isinstance(reply, bytes) else reply
                 sock.sendall(reply.data)
                 if reply.then == "hang":
@@ -90,6 +100,12 @@ class HTTPService:
                 if reply.then != "keep":
                     break
         sock.close()
+
+    def _drip(self, sock: socket.socket, data: bytes) -> None:
+        for byte in data:
+            sock.sendall(bytes([byte]))
+            if select.select([self._stopped], [], [], 0.02)[0]:
+                break
 
     def _read(self, sock: socket.socket) -> Asked | None:
         data = b""
