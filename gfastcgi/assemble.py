@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import gevent
 from gevent.event import Event
@@ -21,7 +22,7 @@ from gfastcgi.audit import AuditLog
 from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.backends import Backends, of_mode
-from gfastcgi.config import Address, Config, Settings
+from gfastcgi.config import Address, Config, ServerConfig, Settings
 from gfastcgi.control import Commands, ControlSocket
 from gfastcgi.elsewhere import identity_fields
 from gfastcgi.errors import InvalidValue
@@ -40,6 +41,9 @@ from gfastcgi.server.service import Service, Timeouts
 from gfastcgi.site import Responder, Site
 from gfastcgi.sites import SiteTable
 from gfastcgi.status import snapshot
+
+if TYPE_CHECKING:
+    from gfastcgi.auth.shared import SharedDecisions
 
 __all__ = ["App", "build"]
 
@@ -101,8 +105,14 @@ class App:
         return snapshot(self._parts.backends.pools, self._gateway.failures)
 
     def purge(self) -> int:
-        """Forgets every decision of an authorizer; what is being asked now is not remembered. How many were asked."""
-        return self._parts.gates.purge()
+        """Forgets every decision of an authorizer; what is being asked now is not remembered. Returns of how many.
+
+        Raises `SharingError` when other gateways share the decisions, and cannot be told.
+        """
+        count = self._parts.gates.purge()
+        if self._parts.shared is not None:
+            self._parts.shared.purge()
+        return count
 
     def bind(self) -> None:
         """Opens the access logs and takes every address. Raises `InvalidValue`; `ListenError`, with none left taken."""
@@ -142,6 +152,8 @@ class App:
         if not self._servers:
             self.bind()
         self._parts.backends.start()
+        if self._parts.shared is not None:
+            self._parts.shared.start()
         if self._control is not None:
             self._control.start()
         for server in self._servers:
@@ -165,6 +177,8 @@ class App:
         for server in self._servers:
             server.cut()
         self._parts.backends.stop(10.0 if timeout else 1.0)
+        if self._parts.shared is not None:
+            self._parts.shared.stop()
         for file in self._parts.log_files.values():
             file.flush()
         self._ended.set()
@@ -200,8 +214,17 @@ class _Parts:
         self.backends = Backends({config.settings.balance, *balances})
         self.log_files: dict[str, BufferedLog] = {}
         self._audit = self._audit_log(config.server.audit_log)
-        self.gates = Gates(self.backends, audit=self._audit)
+        self.shared = self._shared_decisions(config.server)
+        self.gates = Gates(self.backends, audit=self._audit, shared=self.shared)
         self.logins = Logins(audit=self._audit)
+
+    def _shared_decisions(self, server: ServerConfig) -> SharedDecisions | None:
+        """What gateways share. Raises `InvalidValue`."""
+        if not server.cache_redis:
+            return None
+        from gfastcgi.auth.shared import SharedDecisions
+
+        return SharedDecisions(server.cache_redis, server.cache_secret, on_purge=lambda: self.gates.purge())
 
     def site(self, settings: Settings) -> Site:
         """The live objects of `settings`."""

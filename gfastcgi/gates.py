@@ -15,6 +15,7 @@ from gfastcgi.auth.base import Audit, Authorizer
 from gfastcgi.auth.denial import ClientAwareGate
 from gfastcgi.auth.fastcgi import FastCGIAuthorizer
 from gfastcgi.auth.gate import Gate
+from gfastcgi.auth.keeper import Shared
 from gfastcgi.backends import Backends, is_elsewhere
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.elsewhere import Elsewhere
@@ -25,11 +26,12 @@ __all__ = ["Gates"]
 
 
 class Gates:
-    """Makes the gates of one configuration, and keeps what they share. `audit` gets their verdicts."""
+    """Makes the gates of one configuration. `audit` gets their verdicts, `shared` what other gateways may know."""
 
-    def __init__(self, backends: Backends, *, audit: Audit | None = None) -> None:
+    def __init__(self, backends: Backends, *, audit: Audit | None = None, shared: Shared | None = None) -> None:
         self._backends = backends
         self._audit = audit
+        self._shared = shared
         self._elsewhere = Elsewhere()
         self._gates: dict[Hashable, Gate] = {}
 
@@ -67,6 +69,7 @@ class Gates:
             cache=first.cache,
             stale_seconds=first.stale_allow,
             identity=_identity(key, hosts, settings),
+            shared=self._shared,
             audit=self._audit,
         )
 

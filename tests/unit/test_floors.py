@@ -22,7 +22,7 @@ FLOORS = {
     "auth.chain": STORY, "auth.fastcgi": STORY, "auth.gate": STORY,
     "auth.basic": STORY, "auth.digest": STORY, "auth.login": STORY, "auth.userfile": STORY, "auth.forward": STORY,
     "auth.python": STORY, "auth.denial": STORY, "auth.keeper": STORY, "auth.recheck": STORY,
-    "client": DRIVERS, "control": DRIVERS, "server": DRIVERS, "supervise": DRIVERS, "status": DRIVERS,
+    "client": DRIVERS, "control": DRIVERS, "auth.shared": DRIVERS, "server": DRIVERS, "supervise": DRIVERS, "status": DRIVERS,
     "net": GROUND, "log": GROUND,
     "routing": CHOICES, "balance": CHOICES, "backend": CHOICES, "auth": CHOICES, "sites": CHOICES, "rewrite": CHOICES,
     "request": REQUEST,

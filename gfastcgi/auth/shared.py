@@ -1,0 +1,264 @@
+"""Decisions that several gateways share, in Redis (`fastcgi.cache-redis`).
+
+Contract: Redis can never let anybody in by itself. What it holds is signed with `fastcgi.cache-secret`, under names
+that tell nothing of credentials; what it has lost, garbled or delays is asked for anew. Every entry belongs to an
+epoch; a purge begins another one, which each gateway learns with its next look, and within a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent import socket
+
+from gfastcgi.auth.base import Allow
+from gfastcgi.auth.cache import Kept, KeptDeny
+from gfastcgi.errors import GfastcgiError, InvalidValue
+
+try:
+    from redis import RedisError
+    from redis import TimeoutError as RedisTimeout
+    from redis.connection import Connection, UnixDomainSocketConnection, parse_url
+except ImportError as error:
+    raise InvalidValue("fastcgi.cache-redis needs the package redis: pip install gfastcgi[redis]") from error
+
+__all__ = ["SharedDecisions", "SharingError"]
+
+log = logging.getLogger("gfastcgi")
+
+_SECONDS = 0.5
+"""The longest that a request waits for Redis."""
+_REST_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
+_MOST_CONNECTIONS = 64
+
+
+class SharingError(GfastcgiError):
+    """Redis is out of reach."""
+
+
+class _Tcp(Connection):
+    """Over gevent: the client's own socket would hold every other request."""
+
+    def _connect(self) -> Any:
+        sock = socket.create_connection((self.host, self.port), timeout=_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(_SECONDS)
+        return sock
+
+
+class _Unix(UnixDomainSocketConnection):
+    host = ""
+
+    def _connect(self) -> Any:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(_SECONDS)
+            sock.connect(self.path)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+
+class SharedDecisions:
+    """The decisions at `url` (`redis://[user:password@]host[:port][/db]` or `unix:///path`), signed with `secret`.
+
+    `on_purge` is called when another gateway has purged. `clock` is the time of day, `monotonic` runs on; both seconds.
+    Raises `InvalidValue`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        secret: str,
+        *,
+        on_purge: Callable[[], object],
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not url.startswith(("redis://", "unix://")):
+            raise InvalidValue("fastcgi.cache-redis takes a URL that begins with redis:// or unix://")
+        self._kind: Any = _Tcp if url.startswith("redis://") else _Unix
+        parse: Callable[[str], dict[str, Any]] = parse_url
+        try:
+            self._options = {**parse(url), "socket_timeout": _SECONDS, "protocol": 2}
+            self._options.pop("connection_class", None)
+            self._kind(**self._options)
+        except (ValueError, TypeError) as error:
+            raise InvalidValue(f"fastcgi.cache-redis: {error}") from error
+        self._on_purge = on_purge
+        self._clock = clock
+        self._monotonic = monotonic
+        self._name_secret, self._value_secret = (_digest(secret.encode(), use) for use in (b"name", b"value"))
+        self._prefix = b"gfastcgi:%b:" % _digest(secret.encode(), b"prefix")[:8].hex().encode()
+        self._idle: list[Any] = []
+        self._used = 0
+        self._resting_until = 0.0
+        self._is_down = False
+        self._epoch: bytes | None = None
+        self._watch: gevent.Greenlet[..., None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<SharedDecisions epoch={self._epoch!r}{' down' if self._is_down else ''}>"
+
+    def start(self) -> None:
+        """Looks for purges from now on."""
+        self._look()
+        self._watch = gevent.spawn(self._look_on)
+
+    def stop(self) -> None:
+        """Ends the connections."""
+        if self._watch is not None:
+            self._watch.kill()
+        while self._idle:
+            self._idle.pop().disconnect()
+
+    def find(self, name: bytes) -> tuple[Kept, float] | None:
+        """What is kept under `name`, and for how many seconds still."""
+        key = self._key(name)
+        try:
+            epoch, value = self._call("MGET", self._prefix + b"epoch", key)
+        except SharingError:
+            return None
+        return self._open(key, value) if self._adopt(epoch) and value is not None else None
+
+    def keep(self, name: bytes, kept: Kept, seconds: float) -> None:
+        """Keeps `kept` for `seconds`."""
+        if self._epoch is None:
+            return
+        key = self._key(name)
+        try:
+            self._call("SET", key, self._close(key, kept, seconds, self._epoch), "PX", max(1, int(seconds * 1000)))
+        except SharingError:
+            return
+
+    def forget(self, name: bytes) -> None:
+        """Drops what is kept under `name`."""
+        try:
+            self._call("DEL", self._key(name))
+        except SharingError:
+            return
+
+    def purge(self) -> None:
+        """Drops everything, for every gateway. Raises `SharingError`: the others have not heard of it."""
+        epoch = _new_epoch()
+        self._call("SET", self._prefix + b"epoch", epoch)
+        self._epoch = epoch
+
+    # Names, values, epochs
+
+    def _key(self, name: bytes) -> bytes:
+        return self._prefix + _digest(self._name_secret, name).hex().encode()
+
+    def _close(self, key: bytes, kept: Kept, seconds: float, epoch: bytes) -> bytes:
+        told: dict[str, Any] = {"epoch": epoch.decode(), "until": self._clock() + seconds}
+        if isinstance(kept, Allow):
+            told["allow"] = [
+                [name.decode("latin-1"), value.decode("latin-1")] for name, value in kept.variables.items()
+            ]
+        else:
+            told["deny"] = [kept.status, kept.fields, kept.body.decode("latin-1")]
+        payload = json.dumps(told).encode()
+        return _digest(self._value_secret, key + payload) + payload
+
+    def _open(self, key: bytes, value: bytes) -> tuple[Kept, float] | None:
+        """What `_close` closed, while it holds; None for whatever else stands there."""
+        signature, payload = value[:32], value[32:]
+        if not hmac.compare_digest(signature, _digest(self._value_secret, key + payload)):
+            log.warning("Redis holds a decision that none of us signed")
+            return None
+        told = json.loads(payload)
+        seconds = told["until"] - self._clock()
+        if told["epoch"].encode() != self._epoch or seconds <= 0:
+            return None
+        if "allow" in told:
+            variables = {name.encode("latin-1"): text.encode("latin-1") for name, text in told["allow"]}
+            return Allow(variables), seconds
+        status, fields, body = told["deny"]
+        return KeptDeny(status, [(name, text) for name, text in fields], body.encode("latin-1")), seconds
+
+    def _adopt(self, epoch: bytes | None) -> bool:
+        """Whether entries can be read in the epoch that Redis tells. A new one purges what is remembered here."""
+        if epoch is None:
+            # Redis has lost it, and perhaps a purge with it: whatever it still holds is of no use.
+            with contextlib.suppress(SharingError):
+                self._call("SET", self._prefix + b"epoch", _new_epoch(), "NX")
+            return False
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._on_purge()
+        return True
+
+    def _look(self) -> None:
+        try:
+            if not self._adopt(self._call("GET", self._prefix + b"epoch")):
+                self._adopt(self._call("GET", self._prefix + b"epoch"))
+        except SharingError:
+            return
+
+    def _look_on(self) -> None:
+        while True:
+            gevent.sleep(_LOOK_SECONDS)
+            self._look()
+
+    # Talking to Redis
+
+    def _call(self, *command: Any) -> Any:
+        """The answer to one command. Raises `SharingError`: soon, and at once while Redis rests after a failure."""
+        if self._monotonic() < self._resting_until or self._used >= _MOST_CONNECTIONS:
+            raise SharingError("Redis is out of reach")
+        self._used += 1
+        try:
+            with gevent.Timeout(2 * _SECONDS, RedisTimeout("no answer in time")):
+                answer = self._exchange(command)
+        except (RedisError, OSError) as error:
+            self._fail(error)
+            raise SharingError(f"Redis is out of reach: {error}") from error
+        finally:
+            self._used -= 1
+        if self._is_down:
+            self._is_down = False
+            log.info("Redis is back: decisions are shared")
+        return answer
+
+    def _exchange(self, command: tuple[Any, ...]) -> Any:
+        while True:
+            is_reused = bool(self._idle)
+            connection = self._idle.pop() if is_reused else self._kind(**self._options)
+            try:
+                connection.send_command(*command)
+                answer = connection.read_response()
+            except (RedisError, OSError) as error:
+                connection.disconnect()
+                # A connection that Redis closed meanwhile says nothing of its health.
+                if is_reused and not isinstance(error, RedisTimeout):
+                    continue
+                raise
+            except BaseException:
+                connection.disconnect()
+                raise
+            self._idle.append(connection)
+            return answer
+
+    def _fail(self, error: Exception) -> None:
+        self._resting_until = self._monotonic() + _REST_SECONDS
+        if not self._is_down:
+            self._is_down = True
+            log.warning("Redis is out of reach, every gateway asks its authorizers by itself: %s", error)
+
+
+def _digest(secret: bytes, data: bytes) -> bytes:
+    return hmac.digest(secret, data, "sha256")
+
+
+def _new_epoch() -> bytes:
+    return secrets.token_hex(16).encode()
