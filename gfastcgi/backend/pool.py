@@ -141,8 +141,9 @@ class Pool:
         surplus: Sequence[Any] = ()
         if keep is not None:
             proc.has_served = True
-            if proc.capacity is not None and proc.keep_alive and proc.state is _RUNNING:
-                proc.idle.append(keep)
+            capacity, idle = proc.capacity, proc.idle
+            if capacity is not None and proc.load + len(idle) < capacity and proc.keep_alive and proc.state is _RUNNING:
+                idle.append(keep)
             else:
                 surplus = (keep,)
         if is_wanted and proc.state is _RUNNING:
