@@ -77,7 +77,7 @@ class BasicAuthorizer:
         self._remembered = remembered
         self._in_thread = in_thread
         self._pending: dict[bytes, Event] = {}
-        self._challenge = f'Basic realm={quoted(login.realm.decode())}, charset="UTF-8"'
+        self._challenge = f'Basic realm={quoted(login.realm.decode("latin-1"))}, charset="UTF-8"'
 
     def __repr__(self) -> str:
         return f"<BasicAuthorizer {self._login!r}>"

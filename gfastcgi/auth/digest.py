@@ -121,7 +121,7 @@ class DigestAuthorizer:
     def _challenge(self, algorithm: str, is_stale: bool) -> str:
         nonce = self._nonces.make(self._login.realm)
         stale = ", stale=true" if is_stale else ""
-        realm = quoted(self._login.realm.decode())
+        realm = quoted(self._login.realm.decode("latin-1"))
         return f'Digest realm={realm}, qop="auth", algorithm={algorithm}, nonce="{nonce}", charset="UTF-8"{stale}'
 
     def _is_right(self, given: dict[str, bytes], accounts: Accounts, method: str) -> bool:

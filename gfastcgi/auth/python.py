@@ -68,7 +68,7 @@ class PythonAuthorizer:
             return asked.get_response(answer) if isinstance(answer, WSGIHTTPException) else answer
         except gevent.Timeout as error:
             if error is not timeout:
-                raise
+                raise RuntimeError(f"the authorizer {self.__name__} failed") from error
             raise BackendTimeout(f"the authorizer {self.__name__} took more than {self.time_limit:g} s") from None
         except Exception as error:
             if isinstance(error, WSGIHTTPException):  # both an answer and an exception

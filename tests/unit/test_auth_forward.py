@@ -304,8 +304,8 @@ def make_certificate(folder: Path, name: str) -> tuple[str, str]:
     key, cert = str(folder / f"{name}.key"), str(folder / f"{name}.pem")
     subprocess.run(
         [
-            find_peer("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-            "-keyout", key, "-out", cert, "-subj", f"/CN={name}", "-addext", f"subjectAltName={name}",
+            find_peer("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-days", "2", "-keyout", key, "-out", cert, "-subj", f"/CN={name}", "-addext", f"subjectAltName={name}",
         ],
         check=True, capture_output=True,
     )  # fmt: skip

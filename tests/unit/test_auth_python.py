@@ -1,0 +1,168 @@
+"""The authorizer in Python: what a function may answer, how long it may take, and how it is found."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import pytest
+import webob
+from filerig import ask
+from webob.exc import HTTPFound, HTTPUnauthorized
+
+from gfastcgi import Allow, authorizer
+from gfastcgi.auth.base import Deny
+from gfastcgi.auth.python import PythonAuthorizer, load
+from gfastcgi.errors import BackendTimeout, BadCGIResponse, InvalidValue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def decide(answer: Any) -> Any:
+    return PythonAuthorizer(lambda request: answer).check(ask("/"), "/www")
+
+
+@pytest.mark.parametrize(
+    ("answer", "variables"),
+    [
+        (True, {}),
+        ("ann", {b"REMOTE_USER": b"ann"}),
+        ("änn", {b"REMOTE_USER": "änn".encode()}),
+        (Allow(), {}),
+        (Allow({b"TEAM": b"blue"}), {b"TEAM": b"blue"}),
+        (Allow({"Auth-Level": "2"}), {b"AUTH_LEVEL": b"2"}),  # type: ignore[dict-item]
+    ],
+)
+def test_a_yes(answer: Any, variables: dict[bytes, bytes]) -> None:
+    assert decide(answer) == Allow(variables)
+
+
+def test_a_yes_with_everything() -> None:
+    answer = Allow({b"A": b"1"}, (("Set-Cookie", "a=1"),), 5, (b"cookie",))
+    assert decide(answer) == answer
+
+
+@pytest.mark.parametrize("answer", [None, False, ""])
+def test_a_plain_no(answer: Any) -> None:
+    decision = decide(answer)
+    assert isinstance(decision, Deny)
+    assert decision.response.status_int == 403
+
+
+def test_an_answer_of_its_own() -> None:
+    fields = [
+        ("Content-Type", "text/plain"),
+        ("Set-Cookie", "a=1"),
+        ("Set-Cookie", "b=2"),
+        ("X-Sendfile", "/etc/passwd"),
+    ]
+    decision = decide(webob.Response(status="401 Who", headerlist=fields, body=b"who"))
+    response = decision.response
+    assert (response.status, response.body, response.headerlist) == ("401 Who", b"who", fields[:3])
+    assert decide(webob.Response(body=b"200 is no yes")).response.status_int == 200
+
+
+def test_exceptions_that_are_answers() -> None:
+    @authorizer
+    def raising(request: webob.Request) -> Any:
+        raise HTTPUnauthorized("say who", headers=[("WWW-Authenticate", "Custom")])
+
+    response = raising.check(ask("/", accept="text/plain"), "/").response  # type: ignore[union-attr]
+    assert (response.status_int, response.headers["WWW-Authenticate"], b"say who" in response.body) == (
+        401,
+        "Custom",
+        True,
+    )
+    response = decide(HTTPFound(location="https://login.example/")).response
+    assert (response.status_int, response.headers["Location"]) == (302, "https://login.example/")
+
+
+@pytest.mark.parametrize(
+    "answer", [1, 0, 2.5, [], ["ann"], {}, b"ann", object(), Deny(webob.Response()), "a\nb", "a\0"]
+)
+def test_what_is_no_answer(answer: Any) -> None:
+    with pytest.raises(TypeError):
+        decide(answer)
+
+
+@pytest.mark.parametrize("name", ["A B", "", "1A", "PATH_INFO", "SCRIPT_FILENAME"])
+def test_variables_that_are_none(name: str) -> None:
+    with pytest.raises(BadCGIResponse):
+        decide(Allow({name.encode(): b"x"}))
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), OSError("x"), BackendTimeout("mine"), StopIteration(), AssertionError()]
+)
+def test_what_it_raises_denies_under_a_name_of_our_own(error: Exception) -> None:
+    def raising(request: webob.Request) -> Any:
+        raise error
+
+    with pytest.raises(RuntimeError, match="the authorizer raising failed") as failure:
+        PythonAuthorizer(raising).check(ask("/"), "/")
+    assert failure.value.__cause__ is error
+
+
+def test_its_time_is_limited() -> None:
+    @authorizer(time_limit=0.01)
+    def waiting(request: webob.Request) -> bool:
+        try:
+            gevent.sleep(30)
+        except Exception:
+            return True  # a function that swallows everything does not swallow its end
+        return True
+
+    with pytest.raises(BackendTimeout, match=r"the authorizer waiting took more than 0\.01 s"):
+        waiting.check(ask("/"), "/")
+
+    @authorizer
+    def timing(request: webob.Request) -> bool:
+        with gevent.Timeout(0.01):
+            gevent.sleep(30)
+        return True
+
+    with pytest.raises(RuntimeError, match="the authorizer timing failed"):
+        timing.check(ask("/"), "/")
+    assert PythonAuthorizer(lambda request: True, time_limit=0).check(ask("/"), "/") == Allow()
+
+
+def test_what_it_sees() -> None:
+    seen: list[webob.Request] = []
+    request = ask("/a%20b?c=d", "POST", cookie="s=1", range="bytes=0-1", if_none_match="*", remote_user="forged")
+    request.variables[b"TEAM"] = b"blue"
+    PythonAuthorizer(lambda asked: seen.append(asked) or True).check(request, "/")  # type: ignore[func-returns-value]
+    (asked,) = seen
+    assert (asked.method, asked.path_info, asked.query_string, asked.cookies["s"]) == ("POST", "/a b", "c=d", "1")
+    assert (asked.body, asked.environ["TEAM"], asked.remote_user) == (b"", "blue", None)
+    assert not {"HTTP_RANGE", "HTTP_IF_NONE_MATCH", "CONTENT_LENGTH"} & asked.environ.keys()
+
+
+def test_the_decorator() -> None:
+    @authorizer
+    def check(request: webob.Request) -> bool:
+        """Says no."""
+        return False
+
+    assert (check.__name__, check.__doc__, check(webob.Request.blank("/"))) == ("check", "Says no.", False)
+    assert (repr(check), check.time_limit) == ("<PythonAuthorizer check>", 30)
+
+
+def test_finding_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "gate_found.py").write_text(
+        "def check(request): return True\nclass A:\n    b = staticmethod(check)\nx = 1\n"
+    )
+    (tmp_path / "gate_broken.py").write_text("1 / 0\n")
+    (tmp_path / "gate_syntax.py").write_text("def\n")
+    assert load("gate_found:check", str(tmp_path))(None) is True  # type: ignore[arg-type]
+    assert load("gate_found:A.b", str(tmp_path))(None) is True  # type: ignore[arg-type]
+    assert sys.path.count(str(tmp_path)) == 1
+    for name, message in (
+        ("gate_found", "takes"), (":check", "takes"), ("gate_found:", "takes"), ("gate_found:x", "is no function"),
+        ("gate_found:missing", "AttributeError"), ("gate_missing:check", "ModuleNotFoundError"),
+        ("gate_broken:check", "ZeroDivisionError"), ("gate_syntax:check", "SyntaxError"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidValue, match=message):
+            load(name, str(tmp_path))

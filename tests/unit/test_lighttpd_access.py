@@ -1,0 +1,185 @@
+"""auth.require, and authorizers that are no FastCGI programs: what is understood, and every slip of the pen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gfastcgi import assemble, lighttpd
+from gfastcgi.config import Requirement
+from gfastcgi.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gfastcgi.config import Config
+
+HEAD = 'server.document-root = "/www"\n'
+
+
+def load(text: str) -> Config:
+    config, warnings = lighttpd.loads(HEAD + text, "s")
+    assert warnings == []
+    return config
+
+
+def fault(text: str) -> str:
+    with pytest.raises(ConfigError) as failure:
+        lighttpd.loads(HEAD + text, "s")
+    return str(failure.value)
+
+
+def requirement(words: str) -> str:
+    return f'auth.require = ( "/a/" => ( {words} ) )'
+
+
+WORDS = '"method" => "basic", "realm" => "r", "require" => '
+
+
+def test_a_requirement() -> None:
+    text = """
+        auth.backend = "htdigest"
+        auth.backend.htdigest.userfile = "/etc/users"
+        auth.backend.plain.groupfile = "/etc/groups"
+        auth.cache = ( "max-age" => 30 )
+        auth.require = (
+            "/a/" => ( "method" => "basic", "realm" => "a realm", "require" => "valid-user" ),
+            "" => ( "method" => "Digest", "realm" => "r", "algorithm" => "MD5",
+                    "require" => "user=ann|user=bob| group=x |host=10.0.0.0/8" ),
+        )
+    """
+    config = load(text)
+    settings = config.settings
+    assert settings.auth_require == (
+        Requirement(prefix="/a/", method="basic", realm="a realm", any_user=True),
+        Requirement(
+            prefix="", method="digest", realm="r", users=("ann", "bob"), groups=("x",), hosts=("10.0.0.0/8",),
+            algorithms=("MD5",),
+        ),
+    )  # fmt: skip
+    assert (settings.auth_backend, settings.auth_htdigest_userfile, settings.auth_cache) == (
+        "htdigest",
+        "/etc/users",
+        30,
+    )
+    again = lighttpd.loads(lighttpd.render(config), "again")[0].settings
+    assert (again.auth_require, again.auth_cache) == (settings.auth_require, 30)
+    assemble.build(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('auth.require = "x"', "auth.require takes requirements like"),
+        ('auth.require = ( "x" )', "a requirement looks like"),
+        ('auth.require = ( "/a" => "x" )', "a requirement looks like"),
+        ('auth.require = ( ".php" => ( ) )', "a requirement looks like"),
+        (requirement('"realm" => "r", "require" => "valid-user"'), '"/a/": lacks "method"'),
+        (requirement('"method" => "basic", "require" => "valid-user"'), '"/a/": lacks "realm"'),
+        (requirement('"method" => "basic", "realm" => "r"'), '"/a/": lacks "require"'),
+        (
+            requirement('"method" => "ntlm", "realm" => "r", "require" => "valid-user"'),
+            '"method" is "basic" or "digest"',
+        ),
+        (requirement(WORDS + '""'), '"require" takes a string'),
+        (requirement(WORDS + '"valid-users"'), '"require" is made of'),
+        (requirement(WORDS + '"valid-user|"'), '"require" is made of'),
+        (requirement(WORDS + '"user="'), '"require" is made of'),
+        (requirement(WORDS + '"user"'), '"require" is made of'),
+        (requirement(WORDS + '"users=ann"'), '"require" is made of'),
+        (requirement(WORDS + '"host=example.org"'), '"host=" takes an address or a network'),
+        (requirement(WORDS + '"valid-user", "algorithm" => "MD5-sess"'), '"algorithm" is made of'),
+        (requirement(WORDS + '"valid-user", "realms" => "x"'), 'unknown option "realms"; the nearest known is "realm"'),
+        (requirement('"method" => "basic", "require" => "valid-user", "realm" => "a\nb"'), '"realm" takes a string'),
+        ('auth.backend = "ldap"', "auth.backend takes one of"),
+        ('auth.backend.ldap.hostname = "h"', "auth.backend.ldap.hostname is not served yet, and serving without it"),
+        ('auth.extern-authn = "enable"', "auth.extern-authn is not served yet, and serving without it"),
+        ('auth.cache = ( "max-age" => "x" )', "auth.cache takes a list"),
+        ('auth.cache = ( "min-age" => 1 )', "auth.cache takes a list"),
+        ('fastcgi.allow-fields = ( "Proxy" )', "fastcgi.allow-fields takes names of fields"),
+        ('fastcgi.allow-fields = ( "X_Accel_Mapping" )', "fastcgi.allow-fields takes names of fields"),
+        ('fastcgi.allow-fields = ( "a b" )', "fastcgi.allow-fields takes names of fields"),
+    ],
+)
+def test_faults(text: str, expected: str) -> None:
+    message = fault(text)
+    assert expected in message
+    assert message.startswith("s:2: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (requirement(WORDS + '"valid-user"'), "auth.require needs auth.backend"),
+        ('auth.backend = "plain"\n' + requirement(WORDS + '"valid-user"'), "needs auth.backend.plain.userfile"),
+        (
+            'auth.backend = "htpasswd"\nauth.backend.htpasswd.userfile = "/x"\n'
+            + requirement('"method" => "digest", "realm" => "r", "require" => "valid-user"'),
+            '"digest" needs the backend "htdigest" or "plain"',
+        ),
+        (
+            'auth.backend = "plain"\nauth.backend.plain.userfile = "/x"\n' + requirement(WORDS + '"group=x"'),
+            "group= needs auth.backend.plain.groupfile",
+        ),
+    ],
+)
+def test_what_cannot_be_judged_is_not_served(text: str, expected: str) -> None:
+    config = load(text)
+    with pytest.raises(ConfigError, match=expected) as failure:
+        assemble.build(config)
+    assert (failure.value.filename, failure.value.lineno) == (
+        "s",
+        1 + text[: text.index("auth.require")].count("\n") + 1,
+    )
+
+
+def test_authorizers_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "site_gate.py").write_text("def check(request): return True\n")
+    text = """
+        fastcgi.allow-fields = ( "X_Under" )
+        fastcgi.server = (
+            "/a/" => (( "mode" => "authorizer", "url" => "https://[::1]:4180/auth?a=b", "login" => "/in?rd={uri}",
+                        "variables" => ( "X-User" => "REMOTE_USER" ), "preflight" => "allow" )),
+            "/b/" => (( "mode" => "authorizer", "python" => "site_gate:check", "docroot" => "/private" )),
+            "/c/" => (( "host" => "::1", "x-accel-redirect" => ( "/private/" => "/srv/private" ) )),
+        )
+    """
+    config, warnings = lighttpd.loads(HEAD + text, str(tmp_path / "site.conf"))
+    assert warnings == []
+    url, python, responder = (extension.hosts[0] for extension in config.settings.extensions)
+    assert (url.url, url.login, url.preflight) == ("https://[::1]:4180/auth?a=b", "/in?rd={uri}", "allow")
+    assert (url.variables, url.read_timeout) == ((("X-User", "REMOTE_USER"),), 30)
+    assert (python.python, python.docroot) == ("site_gate:check", "/private")
+    assert responder.x_accel_redirect == (("/private/", "/srv/private"),)
+    assert (url.host, python.host) == ("", "")
+    again = lighttpd.loads(lighttpd.render(config), "again")[0].settings
+    hosts = [extension.hosts[0] for extension in again.extensions]
+    assert [host.url or host.python for host in hosts] == [url.url, python.python, ""]
+    assert (hosts[0].login, hosts[0].variables, again.allow_fields) == (url.login, url.variables, ("X_Under",))
+    assemble.build(config)
+
+
+@pytest.mark.parametrize("name", ["missing_gate:check", "broken_gate:check", "broken_gate"])
+def test_a_function_that_is_not_there_stops_the_start(tmp_path: Path, name: str) -> None:
+    (tmp_path / "broken_gate.py").write_text("1 / 0\n")
+    entry = f'fastcgi.server = ( "/" => (( "mode" => "authorizer", "python" => "{name}" )) )'
+    filename = str(tmp_path / "site.conf")
+    for text, line in ((entry, 2), (f'$HTTP["host"] == "a" {{\n{entry}\n}}', 3)):
+        config, _ = lighttpd.loads(HEAD + text, filename)
+        with pytest.raises(ConfigError, match="python") as failure:
+            assemble.build(config)
+        assert (failure.value.filename, failure.value.lineno) == (filename, line)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ('"host" => "h", "login" => "/in"', '"login" is for a host with "mode" => "authorizer"'),
+        ('"host" => "h", "preflight" => "allow"', '"preflight" is for a host with "mode" => "authorizer"'),
+        ('"host" => "h", "x-accel-redirect" => ( "/a/" => "/" )', '"x-accel-redirect" names "/"'),
+    ],
+)
+def test_warnings(options: str, expected: str) -> None:
+    _, warnings = lighttpd.loads(f'{HEAD}fastcgi.server = ( "/" => (( {options} )) )', "s")
+    assert [expected in str(warning) for warning in warnings] == [True]
