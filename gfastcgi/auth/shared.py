@@ -35,7 +35,7 @@ __all__ = ["SharedDecisions", "SharingError"]
 log = logging.getLogger("gfastcgi")
 
 _SECONDS = 0.5
-"""The longest that a request waits for Redis."""
+"""The longest that one look at Redis takes."""
 _REST_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 _MOST_CONNECTIONS = 64
@@ -218,7 +218,7 @@ class SharedDecisions:
             raise SharingError("Redis is out of reach")
         self._used += 1
         try:
-            with gevent.Timeout(2 * _SECONDS, RedisTimeout("no answer in time")):
+            with gevent.Timeout(_SECONDS, RedisTimeout("no answer in time")):
                 answer = self._exchange(command)
         except (RedisError, OSError) as error:
             self._fail(error)

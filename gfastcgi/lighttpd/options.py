@@ -89,7 +89,7 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("require-status", kinds.boolean, "an authorizer's answer without a Status line denies"),
         _host("script", kinds.path, "SCRIPT_FILENAME of an authorizer, for PHP: the program, not the file asked for"),
         _host("independent", kinds.boolean, "an authorizer that is asked side by side with independent neighbours"),
-        _host("cache", cache, "keep the decisions of an authorizer; see docs/authorizers.md"),
+        _host("cache", cache, "keep the decisions of an authorizer; see docs/decisions.md"),
         _host("stale-allow", _seconds, "seconds that a kept yes outlives its time while the authorizer is down"),
         _host("recheck", _seconds, "ask again every so many seconds while an answer is sent; 0: never"),
         _host("url", access.service_url, "an authorizer over HTTP (forward-auth) in the place of a FastCGI program"),

@@ -44,6 +44,7 @@ def blocks(language: str, page: str) -> list[str]:
     [
         *blocks("lighttpd", README),
         *blocks("lighttpd", PAGES[Path("docs/authorizers.md")]),
+        *blocks("lighttpd", PAGES[Path("docs/decisions.md")]),
         *blocks("lighttpd", PAGES[Path("docs/status.md")]),
         *blocks("lighttpd", PAGES[Path("docs/backends.md")]),
         (ROOT / "contrib/lighttpd.conf").read_text(),
