@@ -49,6 +49,7 @@ _MOST_LOCAL_REDIRECTS = 5
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What php-fpm says on STDERR beside a 404 when the script is not where it looks.
 _SCRIPT_UNKNOWN = b"Primary script unknown"
+_X = ("X-", "x-")
 _FOR_US = ("x-accel-", "x-sendfile", "x-lighttpd-")
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
@@ -185,15 +186,16 @@ class Gateway:
         if head.location is not None and head.kind == "local-redirect":
             exchange.close()
             return head.location or "/"
-        if is_unknown and head.status == 404:
-            self._count("script_unknown")
-            if self._tells_why:
-                head.fields.append(("Proxy-Status", proxy_status("script_unknown", received=404)))
         try:
-            return _answer(request, site, exchange, head, self._count)
+            answer = _answer(request, site, exchange, head, self._count)
         except BaseException:
             exchange.close()
             raise
+        if is_unknown and head.status == 404:
+            self._count("script_unknown")
+            if self._tells_why:
+                answer.headerlist.append(("Proxy-Status", proxy_status("script_unknown", received=404)))
+        return answer
 
     # Failing
 
@@ -295,8 +297,8 @@ def _answer(
     `failed` is told the cause when the answer breaks off after its head.
     """
     pieces = exchange.take_whole()
-    fields = head.fields
-    for_us = [field for field in fields if _is_for_us(field[0])]
+    fields = [*head.fields]
+    for_us = [field for field in fields if field[0][:2] in _X and _is_for_us(field[0])]
     body: Iterable[bytes]
     if pieces is None:
         body = _Stream(request, exchange, failed)
@@ -326,7 +328,7 @@ def _answer(
 
 def _is_for_us(name: str) -> bool:
     """True for the fields by which a backend speaks to its gateway: they never reach a client."""
-    return name[:2] in ("X-", "x-") and name.lower().startswith(_FOR_US)
+    return name.lower().startswith(_FOR_US)
 
 
 def _is_urgent(for_us: list[tuple[str, str]]) -> bool:

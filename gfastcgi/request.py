@@ -25,8 +25,8 @@ class Peer:
     """Both ends of a client connection. Addresses are text without brackets; a unix socket has port 0."""
 
     __slots__ = (
-        "field_params", "fields", "known_params", "known_request", "params", "remote_addr", "remote_port", "requests",
-        "scheme", "server_addr", "server_name", "server_port", "socket",
+        "field_params", "fields", "params", "remembered", "remote_addr", "remote_port", "requests", "scheme",
+        "server_addr", "server_name", "server_port", "socket",
     )  # fmt: skip
 
     def __init__(
@@ -43,9 +43,8 @@ class Peer:
         """The fields of its last request, and `field_params`: what they and `server_name` are as meta-variables."""
         self.server_name = ""
         self.field_params = b""
-        self.known_request: tuple[object, ...] = ()
-        """What made its last request's meta-variables what they are, and `known_params`: these, encoded."""
-        self.known_params = b""
+        self.remembered: dict[object, tuple[tuple[object, ...], bytes]] = {}
+        """For each backend that it led to: what made the last meta-variables what they are, and these, encoded."""
         self.params: bytes | None = None
         """The connection's own meta-variables, encoded once by whoever sends them first."""
 

@@ -7,6 +7,7 @@ REQUEST_COMPLETE and app_status 0. Any other whole answer goes to the client; ev
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import webob
 
@@ -19,10 +20,9 @@ from gfastcgi.client import Exchange
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import BadCGIResponse, UnexpectedStatus
 from gfastcgi.fcgi import constants
-from gfastcgi.fcgi.params import encode_pairs
 from gfastcgi.request import Request
 from gfastcgi.server.body import EMPTY
-from gfastcgi.variables import authorizer_variables
+from gfastcgi.variables import authorizer_params, authorizer_variables
 
 __all__ = ["FastCGIAuthorizer"]
 
@@ -46,7 +46,7 @@ class FastCGIAuthorizer:
         """Asks once. Raises `BackendError`, `BadRecord`, `BadCGIResponse` when there is no sound answer."""
 
         def params(host: HostConfig) -> bytes:
-            return encode_pairs(authorizer_variables(request, root, host))
+            return authorizer_params(request, root, host)
 
         exchange = Exchange(
             self._pool, request, params, EMPTY, role=constants.AUTHORIZER,
@@ -61,7 +61,7 @@ class FastCGIAuthorizer:
         if head.status == 200 and (head.has_status or not require_status):
             if exchange.app_status != 0:
                 raise UnexpectedStatus(f"the authorizer {self.key} said 200 with app_status {exchange.app_status}")
-            return _allow(head)
+            return _allow(head.fields)
         return Deny(_denial(head, body))
 
     def question(self, request: Request, root: str) -> Question:
@@ -73,22 +73,23 @@ class FastCGIAuthorizer:
     def _read_whole(self, exchange: Exchange) -> bytes:
         """The rest of the answer up to END_REQUEST: before that, nothing is decided."""
         body = b""
-        for piece in exchange:
+        for piece in exchange.take_whole() or exchange:
             body += piece
             if len(body) > _LARGEST_DENIAL:
                 raise BadCGIResponse(f"the answer of the authorizer {self.key} is larger than {_LARGEST_DENIAL} bytes")
         return body
 
 
-def _allow(head: Head) -> Allow:
+@lru_cache(maxsize=256)
+def _allow(fields: tuple[tuple[str, str], ...]) -> Allow:
     variables: dict[bytes, bytes] = {}
     cookies: list[tuple[str, str]] = []
-    for name, value in head.fields:
+    for name, value in fields:
         if name.lower().startswith("variable-"):
             variables[variable_name(name[len("variable-") :])] = value.encode("latin-1")
         elif name.lower() == "set-cookie":
             cookies.append((name, value))
-    return Allow(variables, tuple(cookies), max_age(head.fields), vary(head.fields))
+    return Allow(variables, tuple(cookies), max_age(fields), vary(fields))
 
 
 def _denial(head: Head, body: bytes) -> webob.Response:

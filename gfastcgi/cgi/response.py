@@ -46,18 +46,22 @@ _SPECIAL: Final = {
 # The names that backends send are few: each is checked and decoded once.
 _names: dict[bytes, tuple[str, int]] = {}
 _MOST_NAMES: Final = 512
-# So are some whole lines: every page of a site says what it is with the same words.
-_lines: dict[bytes, tuple[str, str, int]] = {}
-_REPEATED: Final = frozenset({b"content-type", b"x-powered-by", b"cache-control", b"pragma", b"vary", b"expires"})
+# So are whole heads: the pages of a site say what they are with the same words. Those with cookies are not kept.
+_heads: dict[bytes, Head] = {}
+_MOST_HEADS: Final = 256
+_LONGEST_KNOWN: Final = 512
 
 
 @dataclass(slots=True)
 class Head:
-    """A parsed head. `fields` keep their order and spelling; `Status` is taken out."""
+    """A parsed head. `fields` keep their order and spelling; `Status` is taken out.
+
+    It may be given more than once, to all who parse the same bytes: it is nobody's to change.
+    """
 
     status: int
     reason: str
-    fields: list[tuple[str, str]]
+    fields: tuple[tuple[str, str], ...]
     has_status: bool
     """True when the script named the status itself, by `Status` or by a status line."""
     body_start: int
@@ -92,7 +96,15 @@ def parse_head(
         return None
     if end.start() > max_size:
         raise _too_big(max_size)
-    return _parse(buffer[: end.start()].split(b"\n"), max_fields, end.end())
+    raw = buffer[: end.end()]
+    known = _heads.get(raw)
+    if known is None or len(known.fields) > max_fields:
+        known = _parse(buffer[: end.start()].split(b"\n"), max_fields, end.end())
+        if len(raw) <= _LONGEST_KNOWN and b"ookie" not in raw:
+            if len(_heads) >= _MOST_HEADS:
+                _heads.clear()
+            _heads[raw] = known
+    return known
 
 
 def _too_big(max_size: int) -> BadCGIResponse:
@@ -109,7 +121,7 @@ def _parse(lines: list[bytes], max_fields: int, body_start: int) -> Head:
         raise BadCGIResponse(f"the head of a CGI response has at most {max_fields} fields", cause="header_too_big")
     fields = []
     for line in lines:
-        name, value, special = _lines.get(line) or _parse_line(line)
+        name, value, special = _parse_line(line)
         if special:
             if special == _STATUS_FIELD:
                 if status is not None:
@@ -131,16 +143,13 @@ def _parse(lines: list[bytes], max_fields: int, body_start: int) -> Head:
             raise BadCGIResponse("Location is empty and there is no Status")
         status = (200, "OK") if location is None else (302, "Found")
     length = None if content_length is None else int(content_length)
-    return Head(status[0], status[1], fields, has_status, body_start, is_nph, location, length)
+    return Head(status[0], status[1], tuple(fields), has_status, body_start, is_nph, location, length)
 
 
 def _parse_line(line: bytes) -> tuple[str, str, int]:
     raw_name, colon, raw_value = line.partition(b":")
     name, special = _names.get(raw_name) or _check_name(raw_name, colon, line)
-    found = name, _decode(raw_value.removesuffix(b"\r").strip(b" \t")), special
-    if len(line) < 128 and len(_lines) < _MOST_NAMES and raw_name.lower() in _REPEATED:
-        _lines[line] = found
-    return found
+    return name, _decode(raw_value.removesuffix(b"\r").strip(b" \t")), special
 
 
 def _check_name(raw_name: bytes, colon: bytes, line: bytes) -> tuple[str, int]:
