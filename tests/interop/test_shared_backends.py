@@ -27,12 +27,22 @@ run(application, max_connections=1)
 HOST = '"socket" => "{root}/s", "bin-path" => "{python} {root}/app.py", "max-procs" => 1, "check-local" => "disable"'
 SHARED = 'var.hosts = (( {host} ))\nfastcgi.server = ( "/a" => hosts, "/b" => hosts )\n'
 REPEATED = 'fastcgi.server = ( "/a" => (( {host} )), "/b" => (( {host} )) )\n'
+# The seed's example "Multiple extensions for the same host", in both orders.
+NAMED = (
+    'fastcgi.server = ( "/a" => (( {host} )), "/b" => (( "socket" => "{root}/s-0", "check-local" => "disable" )) )\n'
+)
+BEFORE = (
+    'fastcgi.server = ( "/b" => (( "socket" => "{root}/s-0", "check-local" => "disable" )), "/a" => (( {host} )) )\n'
+)
 
 
-@pytest.mark.parametrize("servers", [SHARED, REPEATED], ids=["shared", "repeated"])
+@pytest.mark.parametrize(
+    "servers", [SHARED, REPEATED, NAMED, BEFORE], ids=["shared", "repeated", "named", "named before"]
+)
 def test_every_key_is_served(tmp_path: Path, gateway: Callable[..., Gateway], servers: str) -> None:
     (tmp_path / "app.py").write_text(PROGRAM)
-    site = gateway(servers.format(host=HOST.format(root=tmp_path, python=sys.executable)))
+    host = HOST.format(root=tmp_path, python=sys.executable)
+    site = gateway(servers.format(host=host, root=tmp_path))
     pids = {site.get(target).body for target in ("/a", "/b", "/a", "/b")}
     assert len(pids) == 1, "one process for all"
     assert pids.pop().isdigit()
