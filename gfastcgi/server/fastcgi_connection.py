@@ -15,6 +15,7 @@ from typing import Any
 from gfastcgi.errors import BadRecord, StreamClosed
 from gfastcgi.fcgi import constants, events
 from gfastcgi.fcgi.connection import Application
+from gfastcgi.fcgi.records import header
 from gfastcgi.net.duplex import Duplex
 from gfastcgi.server.fastcgi_request import Request, Service
 from gfastcgi.server.stdin import StdinBuffer
@@ -24,6 +25,7 @@ __all__ = ["Connection"]
 _log = logging.getLogger(__name__)
 
 _PIECE = 262144
+_MOST_ERROR_TEXT = 32768
 
 
 class Connection:
@@ -33,6 +35,7 @@ class Connection:
         self._service = service
         self._core = Application(as_text=True)
         self._requests: dict[int, Request] = {}
+        self._error_text: dict[int, bytes] = {}
         self._starting: list[tuple[Request, dict[str, Any]]] = []
         self._is_shared = False
         self._on_close = on_close
@@ -151,13 +154,24 @@ class Connection:
         duplex, core = self._duplex, self._core
         for at in range(0, len(data), _PIECE):
             duplex.wait_for_room()
-            duplex.send(core.send_stdout(request_id, data[at : at + _PIECE]))
+            errors = self._take_errors(request_id) if self._error_text else b""
+            duplex.send(errors + core.send_stdout(request_id, data[at : at + _PIECE]))
 
     def send_stderr(self, request_id: int, data: bytes) -> None:
-        """Sends error text. Raises `StreamClosed`."""
-        if request_id in self._requests and data:
+        """Sends error text, with the next part of the answer where it is little. Raises `StreamClosed`.
+
+        There are web servers that cannot take STDERR alone.
+        """
+        if request_id not in self._requests:
+            return
+        self._error_text[request_id] = self._error_text.get(request_id, b"") + data
+        if len(self._error_text[request_id]) > _MOST_ERROR_TEXT:
             self._duplex.wait_for_room()
-            self._duplex.send(self._core.send_stderr(request_id, data))
+            self._duplex.send(self._take_errors(request_id))
+
+    def _take_errors(self, request_id: int) -> bytes:
+        text = self._error_text.pop(request_id, b"")
+        return self._core.send_stderr(request_id, text) if text else b""
 
     def finish(self, request: Request, rest: bytes, app_status: int) -> None:
         """Sends the rest of the answer and its end, once. Raises `StreamClosed`."""
@@ -169,21 +183,24 @@ class Connection:
             rest = b""
         if rest:
             self._duplex.wait_for_room()
+        errors = self._take_errors(request_id) if self._error_text else b""
         del self._requests[request_id]
-        self._duplex.send(self._core.finish_request(request_id, rest, app_status))
+        self._duplex.send(errors + self._core.finish_request(request_id, rest, app_status))
         if not request.keep_conn or self._service.is_stopping:
             self._end_unless_open(has_all=request.has_all)
 
     def cut(self, request: Request) -> None:
-        """Ends an answer that broke off: without END_REQUEST, so that it never looks whole.
+        """Ends an answer that broke off: inside a record and without END_REQUEST, so that it never looks whole.
 
         Where others share the connection it has to be END_REQUEST, with app_status 1.
         """
         if self._is_shared:
             self.finish(request, b"", 1)
-        else:
-            del self._requests[request.id]
-            self.break_off()
+            return
+        errors = self._take_errors(request.id)
+        del self._requests[request.id]
+        self._duplex.send(errors + header(constants.STDOUT, request.id, 1))
+        self.break_off()
 
     # Ending
 

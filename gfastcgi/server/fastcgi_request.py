@@ -137,7 +137,7 @@ class Request:
 
     def _answer(self, environ: dict[str, Any]) -> None:
         connection = self._connection
-        answer = Answer(self._send_stdout)
+        answer = Answer(self._send_stdout, has_body=environ.get("REQUEST_METHOD") != "HEAD")
         error_stream = ErrorStream(self._send_stderr)
         try:
             self._complete(environ)

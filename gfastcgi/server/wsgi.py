@@ -150,10 +150,12 @@ class ErrorStream:
 class Answer:
     """The answer to one request. `send` takes bytes of the CGI response and returns when they are on their way."""
 
-    __slots__ = ("_head", "_send", "is_begun")
+    __slots__ = ("_has_body", "_head", "_send", "is_begun")
 
-    def __init__(self, send: Callable[[bytes], None]) -> None:
+    def __init__(self, send: Callable[[bytes], None], *, has_body: bool = True) -> None:
+        """`has_body` False: a HEAD, to which a script must not answer with a body (RFC 3875 section 4.3.2)."""
         self._send = send
+        self._has_body = has_body
         self._head: bytes | None = None
         self.is_begun = False
         """True once a part of the answer has been sent: no other can take its place."""
@@ -177,7 +179,9 @@ class Answer:
         """Sends a piece of the body, behind the head when it is the first."""
         if data:
             head = self._take_head()
-            self._send(head + data if head else data)
+            data = head + data if self._has_body else head
+            if data:
+                self._send(data)
 
     def _take_head(self) -> bytes:
         if self._head is None:
@@ -201,7 +205,8 @@ class Answer:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
-        return self._take_head() + body
+        head = self._take_head()
+        return head + body if self._has_body else head
 
 
 def _encode_head(status: str, fields: list[tuple[str, str]]) -> bytes:

@@ -43,7 +43,7 @@ def test_wsgiref_finds_no_fault(rig: Rig, method: str) -> None:
     client = rig.serve(validator(app))
     answer = client.request(pairs=params(REQUEST_METHOD=method, CONTENT_LENGTH="13"), stdin=b"12345 line\n67")
     assert answer.stderr == b"a line\n"
-    assert answer.body == b"written got 12345 line\n67"
+    assert answer.body == (b"" if method == "HEAD" else b"written got 12345 line\n67")
 
 
 def test_the_environ(rig: Rig) -> None:

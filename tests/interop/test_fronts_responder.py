@@ -1,0 +1,149 @@
+"""Our FastCGI server behind other web servers, and behind our own: one suite for all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from peers.fronts import FRONTS, ROOT, WSGI, Site, public_folder
+from peers.http import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from peers.gateway import Gateway
+    from peers.processes import Processes
+
+APPLICATION = """
+import hashlib, json, os
+from wsgiref.validate import validator
+import gevent
+
+def application(environ, start_response):
+    path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
+    if path == "/app/fail":
+        raise RuntimeError("the application broke")
+    if path == "/app/stream":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("X-Accel-Buffering", "no")])
+        return stream(environ["QUERY_STRING"])
+    if path == "/app/head":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("X-Large", "x" * 3000), ("X-Other", "y" * 3000)])
+        return [b"large"]
+    digest, size = hashlib.sha256(), 0
+    while data := environ["wsgi.input"].read(50_000):
+        digest.update(data)
+        size += len(data)
+    start_response("200 OK", [("Content-Type", "application/json")])
+    told = {name: value for name, value in environ.items() if isinstance(value, (str, bool))}
+    return [json.dumps({"path": path, "environ": told, "size": size, "sha256": digest.hexdigest()}).encode()]
+
+def stream(until):
+    yield b"first"
+    while not os.path.exists(until):
+        gevent.sleep(0.01)
+    yield b"second"
+
+application = validator(application)
+"""
+
+NAMES = [*FRONTS, "gfastcgi"]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    yield from public_folder()
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def port(
+    request: pytest.FixtureRequest, folder: Path, module_processes: Processes, module_gateway: Callable[..., Gateway]
+) -> int:
+    (folder / "frontapp.py").write_text(APPLICATION)
+    socket = str(folder / "app.sock")
+    if not os.path.exists(socket):
+        module_processes.start(
+            [*WSGI, "--bind", f"unix:{socket}", "--socket-mode", "0666"],
+            until=socket, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    if request.param == "gfastcgi":
+        host = f'"socket" => "{socket}", "check-local" => "disable", "max-connections" => 64'
+        return module_gateway(f'fastcgi.server = ( "/app" => (( {host} )) )\nserver.stream-response-body = 1\n').port
+    return FRONTS[request.param](Site(module_processes, folder, socket))
+
+
+@pytest.fixture
+def client(port: int) -> Iterator[Connection]:
+    with Connection(("127.0.0.1", port)) as connection:
+        yield connection
+
+
+def test_get(client: Connection) -> None:
+    for _ in range(3):
+        answer = client.request("GET", "/app/a/b%20c?d=e&f", Host="site.example")
+        told = answer.json()
+        assert (answer.status, told["path"], told["size"]) == (200, "/app/a/b c", 0)
+        assert told["environ"]["QUERY_STRING"] == "d=e&f"
+        assert told["environ"]["HTTP_HOST"] == "site.example"
+        assert told["environ"]["REQUEST_METHOD"] == "GET"
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_000])
+def test_content(client: Connection, size: int) -> None:
+    body = os.urandom(size)
+    told = client.request("POST", "/app/upload", body, Content_Type="application/octet-stream").json()
+    assert (told["size"], told["sha256"]) == (size, hashlib.sha256(body).hexdigest())
+
+
+def test_an_answer_streams(client: Connection, tmp_path: Path) -> None:
+    client.send(f"GET /app/stream?{tmp_path}/go HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    seen = b""
+    while b"first" not in seen:
+        data = client.sock.recv(65536)
+        assert data
+        seen += data
+    assert b"second" not in seen
+    (tmp_path / "go").touch()
+    client.buffer = seen
+    answer = client.read_answer()
+    assert (answer.status, answer.body, answer.whole) == (200, b"firstsecond", True)
+
+
+def test_head(client: Connection) -> None:
+    answer = client.request("HEAD", "/app/x", Host="a")
+    assert (answer.status, answer.get("Content-Type"), answer.body) == (200, "application/json", b"")
+    assert client.request("GET", "/app/x", Host="a").json()["path"] == "/app/x"
+
+
+def test_an_error(client: Connection) -> None:
+    answer = client.request("GET", "/app/fail", Host="a")
+    assert answer.status == 500
+    assert b"broke" not in answer.body
+
+
+def test_large_heads(client: Connection) -> None:
+    answer = client.request("GET", "/app/head", Host="a")
+    assert (answer.status, answer.get("X-Large"), answer.get("X-Other")) == (200, "x" * 3000, "y" * 3000)
+    told = client.request("GET", "/app/x", Host="a", Cookie="c" * 6000).json()
+    assert told["environ"]["HTTP_COOKIE"] == "c" * 6000
+
+
+def test_many_at_once(port: int) -> None:
+    found: dict[int, str] = {}
+
+    def ask(number: int) -> None:
+        with Connection(("127.0.0.1", port), 30.0) as connection:
+            body = b"%d" % number * (number * 100)
+            told = connection.request("POST", f"/app/{number}", body).json()
+            if told["sha256"] == hashlib.sha256(body).hexdigest():
+                found[number] = told["path"]
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {number: f"/app/{number}" for number in range(50)}
