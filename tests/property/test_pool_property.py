@@ -116,9 +116,9 @@ class PoolMachine(RuleBasedStateMachine):
             found += [proc for proc in host.procs if proc.state in (State.UNSET, State.KILLED) and not dead]
         return [proc for proc in found if proc not in tried]
 
-    def check_demand(self):
-        """Whoever can start the process that is wanted was asked to."""
-        for host in self.supervised:
+    def check_demand(self, hosts=None):
+        """Whoever can start the process that is wanted, by any host or by one of `hosts`, was asked to."""
+        for host in self.supervised if hosts is None else hosts:
             if self.pool.wanted(host) is not None:
                 assert host in self.asked
         self.asked.clear()
@@ -146,8 +146,8 @@ class PoolMachine(RuleBasedStateMachine):
         else:
             assert lease.proc in wanted
             self.adopt(lease)
-            if not self.queue and all(proc.load > lease.host.config.max_load_per_proc for proc in wanted):
-                self.check_demand()
+            if not self.queue:
+                self.check_demand([lease.host])  # who was crowded before was asked then
 
     @rule(mask=MASKS)
     def enqueue(self, mask):
