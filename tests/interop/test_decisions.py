@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -74,6 +75,18 @@ def test_a_thousand_requests_ask_once(lab: Callable[..., Lab]) -> None:
     assert site.get(x="1").status == 200
     assert site.get(x="1").status == 200
     assert site.guard.begun == 4, "another cookie is another client; without one it is always asked"
+
+
+def test_the_access_log_knows_the_user(lab: Callable[..., Lab], tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    form = f'accesslog.filename = "{log}"\naccesslog.format = "%u %{{AUTH_TYPE}}e %s"\n'
+    site = lab(CACHE, form + site_of("private"))
+    site.says(answer("Status: 200 OK\r\nVariable-REMOTE_USER: bob\r\nVariable-AUTH_TYPE: Session\r\n\r\n"))
+    for _ in range(2):
+        assert site.get().status == 200
+    assert site.get("/open").status == 404
+    site.site.terminate(signal.SIGHUP)
+    wait_until(lambda: log.read_text() == "bob Session 200\nbob Session 200\n- - 404\n", "the lines of the log")
 
 
 def test_no_store_is_obeyed(lab: Callable[..., Lab]) -> None:
