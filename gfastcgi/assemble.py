@@ -177,6 +177,7 @@ class App:
         for server in self._servers:
             server.cut()
         self._parts.backends.stop(10.0 if timeout else 1.0)
+        self._parts.gates.close()
         if self._parts.shared is not None:
             self._parts.shared.stop()
         for file in self._parts.log_files.values():

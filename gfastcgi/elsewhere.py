@@ -35,6 +35,13 @@ class Elsewhere:
                 if is_elsewhere(host):
                     self.authorizer(extension.key, host)
 
+    def close(self) -> None:
+        """Closes the connections that are kept."""
+        for authorizer in self._made.values():
+            close = getattr(authorizer, "close", None)
+            if close is not None:
+                close()
+
     def authorizer(self, key: str, host: HostConfig) -> Authorizer:
         """The one that `host` names. Raises `InvalidValue`."""
         if host not in self._made:

@@ -47,6 +47,10 @@ class Gates:
             self._gates[known] = self._make(key, hosts, settings)
         return self._gates[known]
 
+    def close(self) -> None:
+        """Closes the connections of authorizers that are no FastCGI programs."""
+        self._elsewhere.close()
+
     def purge(self) -> int:
         """Forgets every decision that is remembered; returns of how many gates."""
         gates = [gate for gate in self._gates.values() if gate.keeper is not None]

@@ -90,7 +90,8 @@ def _load(filename: str) -> Config:
 def _examine(filename: str, *, prints: bool, builds: bool) -> int:
     try:
         config = _load(filename)
-        if builds:
+        # What a configuration names in Python has to be there: that is seen by importing it.
+        if builds or _names_python(config):
             from gfastcgi import assemble
 
             assemble.build(config)
@@ -104,6 +105,11 @@ def _examine(filename: str, *, prints: bool, builds: bool) -> int:
     else:
         print("Syntax OK")
     return 0
+
+
+def _names_python(config: Config) -> bool:
+    settings = [config.settings.extensions, *(block.overrides.get("extensions", ()) for block in config.blocks)]
+    return any(host.python for extensions in settings for extension in extensions for host in extension.hosts)
 
 
 def _start(load: Callable[[], Config]) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gfastcgi import assemble, lighttpd
+from gfastcgi.cli import command
 from gfastcgi.config import Requirement
 from gfastcgi.errors import ConfigError
 
@@ -183,3 +184,13 @@ def test_a_function_that_is_not_there_stops_the_start(tmp_path: Path, name: str)
 def test_warnings(options: str, expected: str) -> None:
     _, warnings = lighttpd.loads(f'{HEAD}fastcgi.server = ( "/" => (( {options} )) )', "s")
     assert [expected in str(warning) for warning in warnings] == [True]
+
+
+def test_the_check_of_a_file_imports_what_it_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = tmp_path / "site.conf"
+    site.write_text(f'{HEAD}fastcgi.server = ( "/" => (( "mode" => "authorizer", "python" => "t_gate:check" )) )\n')
+    assert command.run(["-t", "-f", str(site)]) == 1
+    told = capsys.readouterr()
+    assert f'{site}:2: "python" => "t_gate:check": ModuleNotFoundError' in told.out + told.err
+    (tmp_path / "t_gate.py").write_text("def check(request): return True\n")
+    assert command.run(["-t", "-f", str(site)]) == 0
