@@ -1,0 +1,361 @@
+"""The guards of the decision code, and what stands in their place when `mutation.py` removes them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Guard(NamedTuple):
+    """What is removed from `file` (beneath gfastcgi/), and the files beneath tests/ that have to notice."""
+
+    file: str
+    text: str
+    without: str
+    tests: str
+
+
+GUARDS = [
+    # The FastCGI authorizer: what is a yes.
+    Guard(
+        "auth/fastcgi.py", "head.status == 200 and (", "200 <= head.status < 300 and (", "interop/test_conformance.py"
+    ),
+    Guard("auth/fastcgi.py", "(head.has_status or not require_status)", "True", "unit/test_auth.py"),
+    Guard("auth/fastcgi.py", "if exchange.app_status != 0:", "if False:", "unit/test_auth.py"),
+    Guard("auth/fastcgi.py", "body = self._read_whole(exchange)", 'body = b""', "unit/test_auth.py"),
+    Guard("auth/fastcgi.py", "if len(body) > _LARGEST_DENIAL:", "if False:", "unit/test_auth.py"),
+    Guard("auth/fastcgi.py", "            exchange.close()", "            pass", "unit/test_auth.py"),
+    # What authorizers of every kind may say.
+    Guard("auth/answers.py", "if not _VARIABLE.fullmatch(name):", "if False:", "unit/test_auth.py"),
+    Guard("auth/answers.py", "if key in _NOT_TO_BE_SET:", "if False:", "interop/test_conformance.py"),
+    Guard("auth/answers.py", "if name.lower() not in _NOT_PASSED_ON and not", "if not", "unit/test_auth.py"),
+    # The chain: all of them, or any.
+    Guard(
+        "auth/chain.py",
+        "                if isinstance(decision, Deny):\n                    return decision.response\n",
+        "                if isinstance(decision, Deny):\n                    continue\n",
+        "unit/test_auth_chain.py",
+    ),
+    Guard("auth/chain.py", 'if need == "any" and len(gates) > 1:', "if len(gates) > 1:", "unit/test_auth_chain.py"),
+    Guard(
+        "auth/chain.py",
+        "            if isinstance(outcome, Exception):\n                raise outcome\n",
+        "            if isinstance(outcome, Exception):\n                outcome = Allow()\n",
+        "unit/test_auth_chain.py",
+    ),
+    Guard(
+        "auth/chain.py",
+        "            if not isinstance(outcome, Allow):\n                return [outcome]\n",
+        "",
+        "unit/test_auth_chain.py",
+    ),
+    Guard(
+        "auth/chain.py",
+        "                if isinstance(outcome, Allow):\n                    return outcome\n",
+        "                return outcome\n",
+        "unit/test_auth_chain.py",
+    ),
+    Guard(
+        "auth/gate.py",
+        "if not isinstance(decision, (Allow, Deny)):",
+        "if False:",
+        "unit/test_auth.py unit/test_wsgi.py",
+    ),
+    # What is remembered, for whom, how long.
+    Guard("auth/keys.py", "        if not has_credential:\n            return None\n", "", "unit/test_auth_cache.py"),
+    Guard("auth/keys.py", "            request.authority,\n", "            None,\n", "unit/test_auth_cache.py"),
+    Guard(
+        "auth/keys.py",
+        "tuple(sorted(request.variables.items())) if request.variables else None",
+        "None",
+        "unit/test_auth_cache.py",
+    ),
+    Guard("auth/keys.py", "if not config.has_credential:", "if False:", "unit/test_auth_cache.py"),
+    Guard("auth/cache.py", "allowed[0] > self._clock()", "True", "unit/test_auth_cache.py"),
+    Guard("auth/cache.py", "denied[0] > self._clock()", "True", "unit/test_auth_cache.py"),
+    Guard(
+        "auth/cache.py",
+        "decision.response_headers or decision.max_age == 0",
+        "decision.max_age == 0",
+        "unit/test_auth_cache.py",
+    ),
+    Guard("auth/cache.py", "or decision.max_age == 0 or", "or", "unit/test_auth_cache.py"),
+    Guard("auth/cache.py", " or not self._vary.issuperset(decision.vary)", "", "unit/test_auth_cache.py"),
+    Guard("auth/cache.py", "decision.response.status_int not in _KEPT_DENIALS", "False", "unit/test_auth_cache.py"),
+    Guard(
+        "auth/cache.py",
+        'if any(name.lower() == "set-cookie" for name, _ in fields):',
+        "if False:",
+        "unit/test_auth_cache.py",
+    ),
+    Guard(
+        "auth/cache.py",
+        "        if generation != self.generation:\n            return None\n",
+        "",
+        "unit/test_auth_cache.py unit/test_auth_keeper.py",
+    ),
+    Guard("auth/cache.py", "end + self._stale_seconds <= self._clock()", "False", "unit/test_auth_cache.py"),
+    Guard(
+        "auth/cache.py",
+        "return allow if since > max(",
+        "return allow if True or since > max(",
+        "unit/test_auth_cache.py unit/test_auth_keeper.py",
+    ),
+    Guard("auth/cache.py", "min(seconds, self._config.ttl)", "seconds", "unit/test_auth_cache.py"),
+    Guard(
+        "auth/freshness.py",
+        "                if word in _NEVER:\n                    return 0\n",
+        "",
+        "unit/test_auth_cache.py",
+    ),
+    Guard(
+        "auth/keeper.py",
+        "        except _OUTAGES as error:",
+        "        except Exception as error:",
+        "unit/test_auth_keeper.py",
+    ),
+    Guard("auth/keeper.py", "            self._grants.take_back(who, request.path)\n", "", "unit/test_auth_keeper.py"),
+    Guard("auth/keeper.py", "            self._cache.refuse(who)\n", "", "unit/test_auth_keeper.py"),
+    Guard(
+        "auth/keeper.py",
+        "            if not flight.is_abandoned:\n",
+        "            if False:\n",
+        "unit/test_auth_keeper.py",
+    ),
+    Guard(
+        "auth/keeper.py",
+        "return (who, self._keys.where(request)) if self._keys.has_where else who",
+        "return who",
+        "unit/test_auth_keeper.py",
+    ),
+    Guard(
+        "auth/keeper.py",
+        "if generation == self._cache.generation and allow.max_age != 0:",
+        "if True:",
+        "unit/test_auth_keeper.py",
+    ),
+    Guard(
+        "auth/grants.py",
+        'path.startswith(prefix if prefix.endswith("/") else prefix + "/")',
+        "path.startswith(prefix)",
+        "unit/test_auth_cache.py unit/test_auth_keeper.py property/test_auth_cache_property.py",
+    ),
+    Guard(
+        "auth/grants.py",
+        'if key.startswith("/") and not prefix.startswith(key) and prefix + "/" != key:',
+        "if False:",
+        "unit/test_auth_cache.py unit/test_auth_keeper.py",
+    ),
+    Guard("auth/grants.py", "min(int(ttl), longest)", "int(ttl)", "unit/test_auth_cache.py unit/test_auth_keeper.py"),
+    Guard(
+        "auth/grants.py",
+        "if end > now and covers(prefix, path):",
+        "if covers(prefix, path):",
+        "unit/test_auth_cache.py unit/test_auth_keeper.py",
+    ),
+    Guard(
+        "auth/shared.py",
+        "if not hmac.compare_digest(signature, _digest(self._value_secret, key + payload)):",
+        "if False:",
+        "interop/test_shared_decisions.py",
+    ),
+    Guard(
+        "auth/shared.py",
+        'if told["epoch"].encode() != self._epoch or seconds <= 0:',
+        "if seconds <= 0:",
+        "interop/test_shared_decisions.py",
+    ),
+    # Over HTTP, in Python, by password.
+    Guard("auth/forward.py", "200 <= answer.status < 300", "200 <= answer.status < 400", "unit/test_auth_forward.py"),
+    Guard("auth/forward.py", "name in self._hidden or name.startswith(_OURS)", "False", "unit/test_auth_forward.py"),
+    Guard("auth/forward.py", "    if len(values) > 1:\n", "    if False:\n", "unit/test_auth_forward.py"),
+    Guard("auth/python.py", "if answer is True:", "if answer:", "unit/test_auth_python.py"),
+    Guard("auth/python.py", 'if any(byte in data for byte in b"\\r\\n\\0"):', "if False:", "unit/test_auth_python.py"),
+    Guard("auth/basic.py", "any(fitting) and bool(stored)", "any(fitting)", "unit/test_auth_login.py"),
+    Guard("auth/basic.py", "if login.is_busy(request):", "if False:", "unit/test_auth_login.py"),
+    Guard(
+        "auth/basic.py",
+        'b"%d:%d:%b:%b" % (generation, len(user), user, password)',
+        'b"%d:%b:%b" % (0, user, password)',
+        "unit/test_auth_login.py",
+    ),
+    Guard(
+        "auth/login.py",
+        "        if not self._may_pass(user, request.remote_addr):\n            return refuse()\n",
+        "",
+        "unit/test_auth_login.py",
+    ),
+    Guard("auth/digest.py", 'if not _is_for(given["uri"], request):', "if False:", "unit/test_auth_login.py"),
+    Guard("auth/digest.py", 'given["realm"] != login.realm or', "", "unit/test_auth_login.py"),
+    Guard("auth/digest.py", "return is_equal and secret is not None", "return is_equal", "unit/test_auth_login.py"),
+    Guard(
+        "auth/digest.py",
+        "or not self._nonces.use(nonce, count, login.realm, request.id)",
+        "",
+        "unit/test_auth_login.py",
+    ),
+    Guard(
+        "auth/denial.py",
+        "if self._passes_preflight and is_preflight(request):",
+        "if is_preflight(request):",
+        "interop/test_auth_transports.py",
+    ),
+    Guard(
+        "auth/denial.py",
+        "names = {name for name, _ in request.fields}",
+        "return request.method == 'OPTIONS'",
+        "interop/test_auth_transports.py",
+    ),
+    Guard(
+        "auth/hygiene.py",
+        "_DROP if fold(name) in self._names",
+        "_DROP if name.upper() in self._names",
+        "unit/test_auth_hygiene.py",
+    ),
+    Guard(
+        "auth/hygiene.py",
+        "            if kind == _PASS:\n",
+        "            if kind != _ALLOW:\n",
+        "unit/test_auth_hygiene.py",
+    ),
+    Guard(
+        "auth/recheck.py",
+        'return "" if self._is_allowed() else',
+        'return "" if self._is_allowed() or True else',
+        "unit/test_auth_recheck.py",
+    ),
+    # The way through the gateway.
+    Guard("gateway.py", "if not place.gates:", "if True:", "fault/test_authz_paths.py"),
+    Guard(
+        "gateway.py",
+        "        if isinstance(decision, webob.Response):\n            return decision\n",
+        "",
+        "fault/test_authz_paths.py",
+    ),
+    Guard(
+        "gateway.py",
+        "        if place.is_denied:\n            return error_page(403, request_id=request.id)\n",
+        "",
+        "interop/test_files_over_http.py unit/test_site.py",
+    ),
+    Guard("site.py", "gates += [gate for gate in also if gate not in gates]", "pass", "unit/test_site.py"),
+    Guard("site.py", " or gate.key == mapped(self.settings.map_extensions, path)", "", "unit/test_site.py"),
+    Guard(
+        "site.py",
+        "is_denied = self._is_denied(path) or self._is_denied(served)",
+        "is_denied = self._is_denied(path)",
+        "unit/test_site.py",
+    ),
+    Guard(
+        "site.py",
+        "path.startswith(gate.key)][:1]",
+        "path == gate.key][:1]",
+        "unit/test_site.py interop/test_auth_login.py",
+    ),
+    Guard("variables.py", "if pair[0] not in _NOT_FOR_AUTHORIZERS]", "]", "unit/test_variables.py"),
+    Guard(
+        "variables.py",
+        "taken = variables.keys() | shadowed",
+        "taken = variables.keys()",
+        "unit/test_variables.py fault/test_authz_questions.py",
+    ),
+    Guard("cgi/metavars.py", 'or not field.replace(b"-", b"").isalnum()', "", "unit/test_metavars.py"),
+    Guard("cgi/metavars.py", "field in _REFUSED or", "", "unit/test_metavars.py"),
+    Guard("net/beneath.py", "_RESOLVE_BENEATH if is_bound else 0", "0", "unit/test_beneath.py"),
+    Guard("net/beneath.py", "if file.is_regular or file.is_dir:", "if True:", "unit/test_beneath.py"),
+    Guard(
+        "net/beneath.py",
+        'if not any(place == tree or place.startswith(tree.rstrip("/") + "/") for tree in allowed):',
+        "if False:",
+        "unit/test_beneath.py",
+    ),
+    # Library.
+    Guard("wsgi/middleware.py", "        if not authorizers:\n", "        if False:\n", "unit/test_wsgi.py"),
+    Guard(
+        "wsgi/middleware.py",
+        "        if isinstance(allowed, webob.Response):\n            return answer(allowed, environ, "
+        "start_response)\n",
+        "",
+        "unit/test_wsgi.py",
+    ),
+    Guard(
+        "wsgi/files.py",
+        "        if isinstance(allowed, webob.Response):\n            return answer(allowed, environ, "
+        "start_response)\n",
+        "        allowed = []\n",
+        "unit/test_wsgi.py",
+    ),
+    Guard(
+        "wsgi/environ.py",
+        "    if not _is_beneath(target.path, _script_name(environ)):",
+        "    if False:",
+        "unit/test_wsgi.py",
+    ),
+    Guard(
+        "wsgi/environ.py",
+        "in request.variables or variable_name(_field_name(name)) is None",
+        "in request.variables",
+        "unit/test_wsgi.py",
+    ),
+    Guard("wsgi/environ.py", "        guarded.pop(name, None)\n", "        pass\n", "unit/test_wsgi.py"),
+    # The wire: what is an answer at all.
+    Guard(
+        "client/exchange.py",
+        "                if event.protocol_status != constants.REQUEST_COMPLETE:",
+        "                if False:",
+        "interop/test_conformance.py",
+    ),
+    Guard(
+        "client/exchange.py",
+        "        if self._on_interim is None:\n",
+        "        if False:\n",
+        "interop/test_conformance.py",
+    ),
+    Guard(
+        "fcgi/connection.py",
+        "            elif request_id not in requests:\n                raise BadRecord(",
+        "            elif False:\n                raise BadRecord(",
+        "protocol/test_fcgi_replies.py protocol/test_fcgi_connection.py",
+    ),
+    Guard(
+        "fcgi/connection.py",
+        '    if len(content) != 8:\n            raise BadRecord(f"the content of END_REQUEST',
+        '    if False:\n            raise BadRecord(f"the content of END_REQUEST',
+        "protocol/test_fcgi_connection.py",
+    ),
+    Guard(
+        "fcgi/connection.py",
+        "return not (self._requests or self._is_spoiled or self._values_awaited)",
+        "return not (self._requests or self._values_awaited)",
+        "interop/test_conformance.py",
+    ),
+    Guard(
+        "fcgi/records.py",
+        "            if version != VERSION:\n",
+        "            if False:\n",
+        "interop/test_conformance.py protocol/test_fcgi_connection.py",
+    ),
+    Guard(
+        "cgi/response.py",
+        "                if status is not None:\n",
+        "                if False:\n",
+        "protocol/test_cgi_response.py",
+    ),
+    Guard(
+        "cgi/response.py",
+        '    if match is None:\n        raise BadCGIResponse(f"a status is',
+        "    if match is None:\n        return 200, ''\n        raise BadCGIResponse(f\"a status is",
+        "protocol/test_cgi_response.py",
+    ),
+    Guard(
+        "cgi/response.py",
+        "if not text.isprintable() and _CONTROL.search(text):",
+        "if False:",
+        "protocol/test_cgi_response.py",
+    ),
+    Guard(
+        "cgi/response.py",
+        "if not colon or not _TOKEN.fullmatch(raw_name):",
+        "if False:",
+        "protocol/test_cgi_response.py",
+    ),
+]
