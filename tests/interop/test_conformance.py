@@ -53,7 +53,7 @@ def test_row(results: dict[tuple[str, str], Result], row: Row, door: str) -> Non
 
 def test_what_goes_wrong_is_logged(results: object, bench: Bench) -> None:
     log = bench.log
-    for words in ("does not play the role 2", "said 200 with app_status 1", "connect_refused"):
+    for words in ("does not play role 2", "said 200 with app_status 1", "connect_refused"):
         assert words in log
     assert "Traceback (most recent call last)" not in log
 
