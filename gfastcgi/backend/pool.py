@@ -131,7 +131,7 @@ class Pool:
                 pool._candidates.update(host)
             if pool._waiters:
                 is_wanted = True
-        if not (proc.load or lease.is_probe):
+        if proc.grow is not None and not (proc.load or lease.is_probe):
             proc.idle_since = self._clock()
         if lease.since:
             self._give_up(lease)
