@@ -117,8 +117,8 @@ GUARDS = [
     Guard("auth/keeper.py", "            self._cache.refuse(who)\n", "", "unit/test_auth_keeper.py"),
     Guard(
         "auth/keeper.py",
-        "            if not flight.is_abandoned:\n",
-        "            if False:\n",
+        "            flight.kept = kept\n",
+        "            flight.kept = decision if isinstance(decision, Allow) else None\n",
         "unit/test_auth_keeper.py",
     ),
     Guard(
