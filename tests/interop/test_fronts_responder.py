@@ -8,14 +8,13 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from peers.fronts import FRONTS, ROOT, WSGI, Site, public_folder
+from peers.fronts import FRONTS, ROOT, WSGI, Site
 from peers.http import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from peers.gateway import Gateway
     from peers.processes import Processes
 
 APPLICATION = """
@@ -50,28 +49,23 @@ def stream(until):
 application = validator(application)
 """
 
-NAMES = [*FRONTS, "gfastcgi"]
-
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    yield from public_folder()
-
-
-@pytest.fixture(scope="module", params=NAMES)
-def port(
-    request: pytest.FixtureRequest, folder: Path, module_processes: Processes, module_gateway: Callable[..., Gateway]
-) -> int:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fronts")
+    (folder / "www").mkdir()
     (folder / "frontapp.py").write_text(APPLICATION)
+    return folder
+
+
+@pytest.fixture(scope="module", params=FRONTS)
+def port(request: pytest.FixtureRequest, folder: Path, module_processes: Processes) -> int:
     socket = str(folder / "app.sock")
     if not os.path.exists(socket):
         module_processes.start(
-            [*WSGI, "--bind", f"unix:{socket}", "--socket-mode", "0666"],
+            [*WSGI, "--bind", f"unix:{socket}", "--socket-mode", "0600"],
             until=socket, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
-    if request.param == "gfastcgi":
-        host = f'"socket" => "{socket}", "check-local" => "disable", "max-connections" => 64'
-        return module_gateway(f'fastcgi.server = ( "/app" => (( {host} )) )\nserver.stream-response-body = 1\n').port
     return FRONTS[request.param](Site(module_processes, folder, socket))
 
 

@@ -1,15 +1,13 @@
 """Web servers in front of our FastCGI server: each is started on a port of its own and passes `/app` to it.
 
-As root Apache runs as nobody, since it would not run as root; so all of them work in a folder that nobody may enter.
+Apache does not run as root: where the tests do, it takes itself for nobody, in a user namespace of its own.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ from peers.processes import free_port
 from peers.programs import find_peer, start_lighttpd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from peers.processes import Processes
 
@@ -79,7 +77,8 @@ CADDY = """
   admin off
   auto_https off
 }}
-http://127.0.0.1:{port} {{
+http://:{port} {{
+  bind 127.0.0.1
   reverse_proxy /app* unix/{socket} {{
     transport fastcgi {{
       root {folder}/www
@@ -115,22 +114,19 @@ backend app
   server app unix@{socket} proto fcgi
 """
 
+GFASTCGI = """
+server.document-root = "{folder}/www"
+server.bind = "127.0.0.1"
+server.port = {port}
+server.stream-response-body = 1
+fastcgi.server = ( "/app" => (( "socket" => "{socket}", "check-local" => "disable", "max-connections" => 64 )) )
+"""
+
 # Spawned, and run from outside: the application of the tests is a module in the folder.
 WSGI = [sys.executable, "-m", "gfastcgi", "wsgi", "frontapp"]
 SCRIPT = """#!/bin/sh
 cd {folder} && PYTHONPATH={root} exec {command}
 """
-
-
-def public_folder() -> Iterator[Path]:
-    """A folder that other users may enter."""
-    folder = Path(tempfile.mkdtemp(prefix="gfastcgi-fronts-"))
-    folder.chmod(0o755)
-    (folder / "www").mkdir()
-    if os.getuid() == 0:
-        os.chown(folder, NOBODY, NOBODY)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @dataclass
@@ -189,7 +185,7 @@ def nginx_keep(site: Site) -> int:
 def apache(site: Site, config: str) -> int:
     program, modules = find_peer("apache"), "/usr/lib/apache2/modules"
     file, port = site.write("apache.conf", APACHE, modules=modules, config=config.replace("{modules}", modules))
-    as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else []
+    as_nobody = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"] if os.getuid() == 0 else []
     return site.start([*as_nobody, program, "-f", str(file), "-DFOREGROUND"], port)
 
 
@@ -208,7 +204,7 @@ def apache_fcgid(site: Site) -> int:
     config = (
         "LoadModule fcgid_module {modules}/mod_fcgid.so\n"
         f'FcgidIPCDir "{site.folder}"\nFcgidProcessTableFile "{site.folder}/fcgid"\nFcgidMaxRequestLen 67108864\n'
-        "FcgidOutputBufferSize 0\nFcgidMaxProcessesPerClass 4\nFcgidBusyTimeout 30\n"
+        "FcgidOutputBufferSize 0\nFcgidMaxProcessesPerClass 2\nFcgidBusyTimeout 30\n"
         f'Alias "/app" "{site.script()}"\n'
         f'<Directory "{site.folder}">\n  Options +ExecCGI\n  SetHandler fcgid-script\n</Directory>\n'
     )
@@ -233,7 +229,14 @@ def haproxy(site: Site) -> int:
     return site.start([find_peer("haproxy"), "-db", "-f", str(config)], port)
 
 
+def gfastcgi(site: Site) -> int:
+    config, port = site.write("gfastcgi.conf", GFASTCGI)
+    with (site.folder / "gfastcgi.log").open("wb") as log:
+        return site.start([sys.executable, "-m", "gfastcgi", "-f", str(config)], port, stdout=log, stderr=log)
+
+
 FRONTS: dict[str, Callable[[Site], int]] = {
     "lighttpd": lighttpd_external, "lighttpd-spawned": lighttpd_spawned, "nginx": nginx, "nginx-keep": nginx_keep,
     "apache-proxy-fcgi": apache_proxy_fcgi, "apache-fcgid": apache_fcgid, "caddy": caddy, "haproxy": haproxy,
+    "gfastcgi": gfastcgi,
 }  # fmt: skip
