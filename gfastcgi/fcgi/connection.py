@@ -19,6 +19,7 @@ from gfastcgi.fcgi.constants import (
     END_REQUEST,
     GET_VALUES,
     GET_VALUES_RESULT,
+    HEADER_SIZE,
     KEEP_CONN,
     KIND_NAMES,
     MANAGEMENT_ID,
@@ -87,6 +88,9 @@ _BEGIN_AND_PARAMS = Struct("!BBHHBx HB5x BBHHBx")
 _WHOLE_SIZE = _BEGIN_AND_PARAMS.size + 16
 # The empty record behind STDOUT, and END_REQUEST.
 _STDOUT_END = Struct("!BBHIBBHHH IB3x")
+_END_REQUEST = Struct("!BBHHBx IB3x")
+_HEADER = Struct("!BBHHBx")
+_unpack_header = _HEADER.unpack_from
 
 DEFAULT_MAX_PARAMS: Final = 1 << 20
 """Bytes of PARAMS that one request may send; as many as a web server with 64 KiB of fields needs, 16 times over."""
@@ -221,8 +225,10 @@ class WebServer(_Connection):
 
         What comes while nothing is open answers nothing: it is dropped, and the connection is never idle again.
         """
-        events: list[Event] = []
         requests, answers = self._requests, self._answers
+        if len(requests) == 1 and not self._values_awaited and (usual := self._usual_answer(data)) is not None:
+            return usual
+        events: list[Event] = []
         if not requests and not self._values_awaited:
             self._is_spoiled = self._is_spoiled or bool(data)
             return events
@@ -244,6 +250,30 @@ class WebServer(_Connection):
                 self._is_spoiled = True
                 break
         return events
+
+    def _usual_answer(self, data: bytes) -> list[Event] | None:
+        """The answer that is all of `data`, when it is the usual one: one STDOUT, perhaps its end, and END_REQUEST."""
+        size = len(data)
+        if size < HEADER_SIZE + _END_REQUEST.size or not self._reader.is_between:
+            return None
+        version, kind, request_id, length, padding = _unpack_header(data)
+        at = HEADER_SIZE + length + padding
+        if size == at + HEADER_SIZE + _END_REQUEST.size and data.startswith(
+            _ONE_END.pack(1, STDOUT, request_id, 0), at
+        ):
+            at += HEADER_SIZE
+        is_usual = (
+            size == at + _END_REQUEST.size and version == VERSION and kind == STDOUT and length
+            and self._requests.get(request_id) == SENT_STDIN and self._answers[request_id] == ANSWERING
+        )  # fmt: skip
+        if not is_usual:
+            return None
+        *end, app_status, protocol_status = _END_REQUEST.unpack_from(data, at)
+        if end != [VERSION, END_REQUEST, request_id, 8, 0]:
+            return None
+        del self._requests[request_id], self._answers[request_id]
+        content = data[HEADER_SIZE : HEADER_SIZE + length]
+        return [Stdout(request_id, content), EndRequest(request_id, app_status, protocol_status)]
 
     def _receive_end(self, request_id: int, content: bytes) -> Event:
         if len(content) != 8:
