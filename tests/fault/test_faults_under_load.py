@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from peers.backend import Reply, ScriptedBackend, answer, end, record, stdout
-from peers.load import CLIENTS, REQUESTS, Load, assert_at_rest, counters, failures, outcome
+from peers.load import CLIENTS, REQUESTS, Load, assert_at_rest, at_rest, counters, failures, outcome
 from peers.processes import free_port
 from peers.waiting import wait_until
 
@@ -32,12 +32,6 @@ def site_of(*hosts: str, options: str = "", more: str = "") -> str:
 
 def good(seen: Seen) -> bytes:
     return answer(OK)
-
-
-def at_rest(site: Gateway) -> int:
-    """The descriptors of a gateway that has served before and has nothing to do, without its kept connections."""
-    kept = sum(value for name, value in counters(site).items() if name.startswith("gw.") and name.endswith(".idle"))
-    return site.fds() - kept
 
 
 # What a backend may say

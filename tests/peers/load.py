@@ -126,6 +126,12 @@ def failures(site: Gateway) -> dict[str, int]:
     return {cause: value for cause, value in found.items() if value}
 
 
+def at_rest(site: Gateway) -> int:
+    """The descriptors of a gateway that has nothing to do, without its kept connections."""
+    kept = sum(value for name, value in counters(site).items() if name.startswith("gw.") and name.endswith(".idle"))
+    return site.fds() - kept
+
+
 def assert_at_rest(site: Gateway, fds: int) -> None:
     """Nothing of a load is left: no request, no waiter, no descriptor more than the `fds` of before."""
 
