@@ -247,12 +247,12 @@ def adopt(request: Request, site: Site) -> None:
 
 
 def _ask(request: Request, site: Site, place: Place) -> webob.Response | list[tuple[str, str]]:
-    before = {*request.variables}
-
-    def ask() -> webob.Response | list[tuple[str, str]]:
-        return chain.ask(place.gates, request, place.root, need=site.settings.authorizers)
-
-    decision = ask() if site.audit is None else site.audit.follow(request, ask)
+    before = frozenset(request.variables)
+    need = site.settings.authorizers
+    if site.audit is None:
+        decision = chain.ask(place.gates, request, place.root, need=need)
+    else:
+        decision = site.audit.follow(request, lambda: chain.ask(place.gates, request, place.root, need=need))
     if site.hygiene is not None and request.variables:
         site.hygiene.learn(name for name in request.variables if name not in before)
     return decision

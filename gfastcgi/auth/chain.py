@@ -29,12 +29,30 @@ _DECIDE: AskOf = attrgetter("decide")
 _DECIDE_ANEW: AskOf = attrgetter("decide_anew")
 
 
-def ask(gates: Sequence[Gate], request: Request, root: str, *, need: str = "all") -> webob.Response | Added:
+def ask(
+    gates: Sequence[Gate], request: Request, root: str, *, need: str = "all", ask_of: AskOf = _DECIDE
+) -> webob.Response | Added:
     """The denial's response, or the header fields that the allowing authorizers add to the final answer.
 
     Raises what an authorizer raises: an answer that never came is for the gateway to refuse.
     """
-    return _ask(gates, request, root, need, _DECIDE)
+    added: Added = []
+    is_one_enough = need == "any"
+    for step in (gates,) if len(gates) == 1 or (is_one_enough and gates) else _groups(gates):
+        if len(step) == 1:
+            decisions: Sequence[Decision] = (ask_of(step[0])(request, root),)
+        elif is_one_enough:
+            decisions = (_ask_any(step, request, root, ask_of),)
+        else:
+            decisions = _ask_all(step, request, root, ask_of)
+        for decision in decisions:
+            if isinstance(decision, Deny):
+                return decision.response
+            if decision.variables:
+                _set(decision.variables, request)
+            if decision.response_headers:
+                added += decision.response_headers
+    return added
 
 
 def is_still_allowed(
@@ -46,34 +64,14 @@ def is_still_allowed(
     """
     again = copy(request)
     again.variables = dict(before)
-    return isinstance(_ask(gates, again, root, need, _DECIDE_ANEW), list)
+    return isinstance(ask(gates, again, root, need=need, ask_of=_DECIDE_ANEW), list)
 
 
-def _ask(gates: Sequence[Gate], request: Request, root: str, need: str, ask_of: AskOf) -> webob.Response | Added:
-    added: Added = []
-    if need == "any" and len(gates) > 1:
-        decision = _ask_any(gates, request, root, ask_of)
-        if isinstance(decision, Deny):
-            return decision.response
-        _take(decision, request, added)
-    else:
-        for group in _groups(gates) if len(gates) > 1 else (gates,):
-            decisions = [ask_of(group[0])(request, root)] if len(group) == 1 else _ask_all(group, request, root, ask_of)
-            for decision in decisions:
-                if isinstance(decision, Deny):
-                    return decision.response
-                _take(decision, request, added)
+def _set(variables: Mapping[bytes, bytes], request: Request) -> None:
+    request.variables.update(variables)
     user = request.variables.get(b"REMOTE_USER")
     if user is not None:
         request.user = user.decode("utf-8", "replace")
-    return added
-
-
-def _take(allow: Allow, request: Request, added: Added) -> None:
-    if allow.variables:
-        request.variables.update(allow.variables)
-    if allow.response_headers:
-        added += allow.response_headers
 
 
 def _groups(gates: Sequence[Gate]) -> Iterator[Sequence[Gate]]:
