@@ -67,7 +67,8 @@ int main(void)
         if (find_user(folder, session, user)) {
             printf("Status: 200 OK\r\n");
             printf("Variable-REMOTE_USER: %s\r\n", user);
-            /* Where the gateway keeps decisions ("cache"): this one for a minute. */
+            /* Where the gateway keeps decisions ("cache"): this one for a minute. A yes for all that lies in a folder
+               would be printf("Variable-GFASTCGI_GRANT: path=/maps/12/; ttl=300\r\n"). */
             printf("Cache-Control: max-age=60\r\n\r\n");
         } else {
             printf("Status: 403 Forbidden\r\nContent-Type: text/plain\r\nCache-Control: no-store\r\n\r\n");

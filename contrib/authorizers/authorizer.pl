@@ -32,7 +32,8 @@ while ($request->Accept() >= 0) {
     if (defined $user) {
         print "Status: 200 OK\r\n";
         print "Variable-REMOTE_USER: $user\r\n";
-        # Where the gateway keeps decisions ("cache"): this one for a minute.
+        # Where the gateway keeps decisions ("cache"): this one for a minute. A yes for all that lies in a folder would
+        # be "Variable-GFASTCGI_GRANT: path=/maps/12/; ttl=300".
         print "Cache-Control: max-age=60\r\n\r\n";
     } else {
         print "Status: 403 Forbidden\r\nContent-Type: text/plain\r\nCache-Control: no-store\r\n\r\n";

@@ -31,7 +31,8 @@ class Authorizer:
         user = self.find_user(request.cookies.get("SID", ""))
         if user is None:
             return webob.Response("Please log in.\n", status=403, content_type="text/plain", cache_control="no-store")
-        # Where the gateway keeps decisions ("cache"): this one for a minute.
+        # Where the gateway keeps decisions ("cache"): this one for a minute. A yes for all that lies in a folder would
+        # be the field ("Variable-GFASTCGI_GRANT", "path=/maps/12/; ttl=300").
         return webob.Response(headerlist=[("Variable-REMOTE_USER", user), ("Cache-Control", "max-age=60")])
 
     def find_user(self, session: str) -> str | None:
