@@ -73,7 +73,8 @@ class FastCGIAuthorizer:
     def _read_whole(self, exchange: Exchange) -> bytes:
         """The rest of the answer up to END_REQUEST: before that, nothing is decided."""
         body = b""
-        for piece in exchange.take_whole() or exchange:
+        pieces = exchange.take_whole()
+        for piece in exchange if pieces is None else pieces:
             body += piece
             if len(body) > _LARGEST_DENIAL:
                 raise BadCGIResponse(f"the answer of the authorizer {self.key} is larger than {_LARGEST_DENIAL} bytes")
