@@ -129,6 +129,7 @@ class HostConfig:
     health_check: HealthCheck | None = None
     require_status: bool = False
     script: str = ""
+    mode_compat: Literal["strict", "lighttpd"] = "strict"
     independent: bool = False
     cache: CacheConfig | None = None
     stale_allow: int = 0

@@ -22,8 +22,9 @@ Pairs = list[tuple[bytes, bytes]]
 _MOST_REMEMBERED = 4
 # What an authorizer must not see: the specification's section 6.3 names the first, the rest would change its answer
 # (a conditional or Range field asks about the file, not about the right to see it).
-_NOT_FOR_AUTHORIZERS = frozenset({
-    b"HTTP_CONTENT_LENGTH", b"HTTP_EXPECT", b"HTTP_IF_MATCH", b"HTTP_IF_MODIFIED_SINCE", b"HTTP_IF_NONE_MATCH",
+_NOT_FOR_ANY_AUTHORIZER = frozenset({b"HTTP_CONTENT_LENGTH"})
+_NOT_FOR_AUTHORIZERS = _NOT_FOR_ANY_AUTHORIZER | frozenset({
+    b"HTTP_EXPECT", b"HTTP_IF_MATCH", b"HTTP_IF_MODIFIED_SINCE", b"HTTP_IF_NONE_MATCH",
     b"HTTP_IF_RANGE", b"HTTP_IF_UNMODIFIED_SINCE", b"HTTP_RANGE",
 })  # fmt: skip
 
@@ -95,13 +96,17 @@ def authorizer_variables(request: Request, root: str, host: HostConfig) -> Pairs
 
     Nothing of a body, no SCRIPT_NAME, PATH_INFO, PATH_TRANSLATED (FastCGI 1.0 section 6.3), nothing conditional.
     REQUEST_URI is what is to be served, behind every rewrite and local redirect: that is what has to be judged.
+    `"mode-compat" => "lighttpd"` sends what the client asked for, and its conditional fields.
     """
+    is_compatible = host.mode_compat == "lighttpd"
     docroot = os.fsencode(host.docroot or root)
     # PHP runs what SCRIPT_FILENAME names: the private file, unless "script" names its program.
     filename = os.fsencode(host.script) or docroot.rstrip(b"/") + os.fsencode(request.path)
     pairs = _of_script(request, filename, docroot)
-    pairs += _of_peer(request.peer) + _of_fields(request) + _of_target(request, host, None)
-    pairs = [pair for pair in pairs if pair[0] not in _NOT_FOR_AUTHORIZERS]
+    uri = request.original_uri if is_compatible else request.uri
+    pairs += _of_peer(request.peer) + _of_fields(request) + _of_target(request, host, None, uri)
+    hidden = _NOT_FOR_ANY_AUTHORIZER if is_compatible else _NOT_FOR_AUTHORIZERS
+    pairs = [pair for pair in pairs if pair[0] not in hidden]
     pairs.append((b"FCGI_ROLE", b"AUTHORIZER"))
     return _override(pairs, request.variables)
 
@@ -148,9 +153,9 @@ def _of_fields(request: Request) -> Pairs:
     return [(b"SERVER_NAME", server_name.encode()), *field_variables(request.fields).items()]
 
 
-def _of_target(request: Request, host: HostConfig, length: int | None) -> Pairs:
-    """What the target decides; for an authorizer (`length` None) the target as it is now, not as the client sent it."""
-    uri = request.original_uri if length is not None else request.uri
+def _of_target(request: Request, host: HostConfig, length: int | None, uri: bytes | None = None) -> Pairs:
+    """What the target decides. `length` None: there is no body; `uri` None: it is what the client sent."""
+    uri = request.original_uri if uri is None else uri
     if host.strip_request_uri:
         prefix = os.fsencode(host.strip_request_uri.rstrip("/"))
         if uri.startswith(prefix + b"/"):

@@ -31,7 +31,8 @@ _BACKEND = ("host", "port", "socket", "bin-path")
 
 
 _FOR_AUTHORIZERS = (
-    "cache", "independent", "login", "preflight", "recheck", "require-status", "stale-allow", "variables",
+    "cache", "independent", "login", "mode-compat", "preflight", "recheck", "require-status", "stale-allow",
+    "variables",
 )  # fmt: skip
 
 

@@ -88,6 +88,7 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("health-check", health_check, "a path that each proc is asked for; one that fails rests"),
         _host("require-status", kinds.boolean, "an authorizer's answer without a Status line denies"),
         _host("script", kinds.path, "SCRIPT_FILENAME of an authorizer, for PHP: the program, not the file asked for"),
+        _host("mode-compat", kinds.choice("strict", "lighttpd"), "what an authorizer is sent; see docs/authorizers.md"),
         _host("independent", kinds.boolean, "an authorizer that is asked side by side with independent neighbours"),
         _host("cache", cache, "keep the decisions of an authorizer; see docs/decisions.md"),
         _host("stale-allow", _seconds, "seconds that a kept yes outlives its time while the authorizer is down"),

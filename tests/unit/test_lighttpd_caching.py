@@ -89,7 +89,14 @@ def test_the_other_options() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ['"cache" => ( "key" => ( "cookie:a" ) )', '"stale-allow" => 5', '"recheck" => 5', '"independent" => 1']
+    "option",
+    [
+        '"cache" => ( "key" => ( "cookie:a" ) )',
+        '"stale-allow" => 5',
+        '"recheck" => 5',
+        '"independent" => 1',
+        '"mode-compat" => "lighttpd"',
+    ],
 )
 def test_options_of_authorizers_alone(option: str) -> None:
     _, warnings = load(option, mode="responder")

@@ -148,3 +148,13 @@ def test_an_authorizer_judges_what_is_to_be_served() -> None:
     )  # fmt: skip
     assert found[b"SCRIPT_FILENAME"] == b"/www/private/a b"
     assert send(request)[b"REQUEST_URI"] == b"/open?x"
+
+
+def test_an_authorizer_that_was_written_for_lighttpd() -> None:
+    host = HostConfig(mode_compat="lighttpd")
+    request = ask("/open?x", **{"range": "bytes=0-", "if-none-match": "x", "content-length": "5", "expect": "x"})
+    request.rewrite(parse_target(b"/private/a"))
+    found = dict(authorizer_variables(request, "/www", host))
+    assert (found[b"REQUEST_URI"], found[b"REDIRECT_URI"]) == (b"/open?x", b"/private/a")
+    assert (found[b"HTTP_RANGE"], found[b"HTTP_IF_NONE_MATCH"], found[b"HTTP_EXPECT"]) == (b"bytes=0-", b"x", b"x")
+    assert not found.keys() & {b"CONTENT_LENGTH", b"HTTP_CONTENT_LENGTH"}
