@@ -127,7 +127,7 @@ class Pool:
         for host in proc.hosts:
             host.load -= 1
             pool = host.pool
-            if was_full and pool._only_host is None:
+            if was_full:
                 pool._candidates.update(host)
             if pool._waiters:
                 is_wanted = True
@@ -349,7 +349,7 @@ class Pool:
         is_full = proc.load == proc.capacity
         for each in proc.hosts:
             each.load += 1
-            if is_full and each.pool._only_host is None:
+            if is_full:
                 each.pool._candidates.update(each)
         if proc.load > proc.crowded_above and proc.grow is not None and growth.is_crowded(proc.hosts[0]):
             proc.grow()
