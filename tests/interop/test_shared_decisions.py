@@ -325,14 +325,3 @@ def test_two_gateways(
     assert two.get("/private/a.txt", cookie="SID=c").status == 200
     told = subprocess.run(purge, capture_output=True, text=True, check=False)
     assert (told.returncode, "Redis is out of reach" in told.stderr) == (1, True)
-
-
-def test_a_secret_is_needed(tmp_path: Path) -> None:
-    config = tmp_path / "site.conf"
-    for secret in ("", 'fastcgi.cache-secret = "short"\n'):
-        config.write_text(f'server.document-root = "{tmp_path}"\nfastcgi.cache-redis = "redis://localhost"\n{secret}')
-        told = subprocess.run(
-            [sys.executable, "-m", "gfastcgi", "-t", "-f", str(config)], capture_output=True, text=True, check=False
-        )
-        assert told.returncode == 1
-        assert "site.conf:2: fastcgi.cache-redis needs fastcgi.cache-secret" in told.stderr
