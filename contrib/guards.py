@@ -31,11 +31,11 @@ GUARDS = [
     # The chain: all of them, or any.
     Guard(
         "auth/chain.py",
-        "                if isinstance(decision, Deny):\n                    return decision.response\n",
-        "                if isinstance(decision, Deny):\n                    continue\n",
+        "            if isinstance(decision, Deny):\n                return decision.response\n",
+        "            if isinstance(decision, Deny):\n                continue\n",
         "unit/test_auth_chain.py",
     ),
-    Guard("auth/chain.py", 'if need == "any" and len(gates) > 1:', "if len(gates) > 1:", "unit/test_auth_chain.py"),
+    Guard("auth/chain.py", 'is_one_enough = need == "any"', "is_one_enough = True", "unit/test_auth_chain.py"),
     Guard(
         "auth/chain.py",
         "            if isinstance(outcome, Exception):\n                raise outcome\n",
@@ -195,15 +195,15 @@ GUARDS = [
     ),
     Guard(
         "auth/denial.py",
-        "if self._passes_preflight and is_preflight(request):",
-        "if is_preflight(request):",
-        "interop/test_auth_transports.py",
+        "return self._passes_preflight and is_preflight(request)",
+        "return is_preflight(request)",
+        "unit/test_auth_denial.py",
     ),
     Guard(
         "auth/denial.py",
         "names = {name for name, _ in request.fields}",
         "return request.method == 'OPTIONS'",
-        "interop/test_auth_transports.py",
+        "unit/test_auth_denial.py",
     ),
     Guard(
         "auth/hygiene.py",
@@ -251,7 +251,12 @@ GUARDS = [
         "path == gate.key][:1]",
         "unit/test_site.py interop/test_auth_login.py",
     ),
-    Guard("variables.py", "if pair[0] not in _NOT_FOR_AUTHORIZERS]", "]", "unit/test_variables.py"),
+    Guard(
+        "variables.py",
+        "hidden = _NOT_FOR_ANY_AUTHORIZER if is_compatible else _NOT_FOR_AUTHORIZERS",
+        "hidden = _NOT_FOR_ANY_AUTHORIZER",
+        "unit/test_variables.py fault/test_authz_paths.py",
+    ),
     Guard(
         "variables.py",
         "taken = variables.keys() | shadowed",

@@ -127,6 +127,7 @@ class _Teller:
             "to": list(asks.to) if asks else [],
             "independent": gate.is_independent,
             "recheck": gate.recheck,
+            "unasked": gate.passes_unasked(request),
             "cache": _told_cache(gate, request),
             "sends": self._pairs(asks.sends) if asks else {},
         }

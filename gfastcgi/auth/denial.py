@@ -40,8 +40,11 @@ class ClientAwareGate(Gate):
     def decide_anew(self, request: Request, root: str) -> Decision:
         return self._tell_client(request, root, super().decide_anew)
 
+    def passes_unasked(self, request: Request) -> bool:
+        return self._passes_preflight and is_preflight(request)
+
     def _tell_client(self, request: Request, root: str, decide: Callable[[Request, str], Decision]) -> Decision:
-        if self._passes_preflight and is_preflight(request):
+        if self.passes_unasked(request):
             return Allow()
         decision = decide(request, root)
         if not isinstance(decision, Deny) or not self._login:

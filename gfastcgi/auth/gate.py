@@ -64,6 +64,10 @@ class Gate:
         """How the authorizer is asked."""
         return getattr(self.authorizer, "transport", "")
 
+    def passes_unasked(self, request: Request) -> bool:
+        """True for what the configuration lets through without a question."""
+        return False
+
     def decide(self, request: Request, root: str) -> Decision:
         """May `request`, for what lies beneath `root`, pass? Raises what the authorizer raises: no answer came."""
         ask = self._ask if self.keeper is None else self.keeper.decide

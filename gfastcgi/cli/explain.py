@@ -95,6 +95,9 @@ def _gate(gate: Record) -> Iterator[str]:
         kept = f"a yes for {cache['ttl']} s, a no for {cache['negative_ttl']} s, by {', '.join(cache['key'])}"
         wanted = ", ".join(each for each in cache["key"] if each.startswith(("cookie:", "header:")))
         yield _line("remembers", kept if cache["kept"] else f"nothing: the request shows no credential ({wanted})")
+    if gate["unasked"]:
+        yield _line("not asked", "this is a CORS preflight, which passes")
+        return
     if gate["independent"]:
         yield _line("asked", "beside its independent neighbours")
     if gate["recheck"]:

@@ -444,6 +444,15 @@ def test_an_empty_secret_proves_nothing(rig: Rig) -> None:
         assert len(challenges(guard.check(asked(**proof(challenge, user="", password="")), "/"))) == 2
 
 
+def test_what_stands_for_an_unknown_users_secret_proves_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = rig.digest(algorithms=["MD5"])
+    (challenge,) = challenges(guard.check(asked(), "/"))
+    secret = hashlib.md5(b'nobody:the "realm":guessed').hexdigest()
+    monkeypatch.setattr("gfastcgi.auth.digest._UNREACHED", secret)
+    decision = guard.check(asked(**proof(challenge, user="nobody", password="guessed")), "/")
+    assert len(challenges(decision)) == 1
+
+
 def test_names_in_any_letters() -> None:
     words = 'realm="r", nonce="n", uri="/", response="x", cnonce="c", nc=00000001, qop=auth'
     given = parse_digest(f"Digest username*=UTF-8''J%C3%A4s%C3%B8n%20Doe, {words}".encode())
