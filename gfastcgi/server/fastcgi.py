@@ -33,6 +33,8 @@ _ROLES = {name.lower(): role for role, name in ROLE_NAMES.items()}
 
 _ACCEPTED_AT_ONCE = 16
 """Connections that one turn of the hub takes where no other process may want them."""
+_ACCEPT_PAUSE = 0.1
+"""Seconds until the next try when no connection could be accepted."""
 
 
 def listener_from_fd(fd: int = constants.LISTENSOCK_FILENO) -> socket.socket:
@@ -193,8 +195,11 @@ class FastCGIServer:
             except (BlockingIOError, ConnectionAbortedError):
                 break
             except OSError as error:
+                # Out of descriptors: the listener stays readable, and asking it at once would be in vain.
                 _log.error("no connection accepted: %s", error)
-                break
+                self._acceptor.stop()
+                get_hub().loop.timer(_ACCEPT_PAUSE).start(self._watch)
+                return
             self._serve(_socket.socket(self._family, self._kind, self._proto, fd), address)
         if len(self._connections) >= self._max_connections:
             self._watch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -185,6 +186,23 @@ def test_what_is_no_failure(backend: Callable[..., ScriptedBackend], gateway: Ca
         got = site.get(target)
         assert (got.status, got.get("Proxy-Status")) == (status, None)
     assert not any(value for name, value in counters(site).items() if name.startswith("gw.failed."))
+
+
+def test_debug_lines(backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]) -> None:
+    """As lighttpd's documentation shows them: the table before each choice and behind each release."""
+    peers = [backend(tcp=True) for _ in range(2)]
+    options = '"check-local" => "disable", "max-connections" => 4'
+    hosts = ", ".join(f"( {peer.option}, {options} )" for peer in peers)
+    site = gateway(f'fastcgi.debug = 1\nfastcgi.balance = "round-robin"\nfastcgi.server = ( "/" => ( {hosts} ) )\n')
+    site.get("/")
+    site.wait_for_log("release proc")
+    site.stop()
+    lines = [line.split(": ", 1)[1] for line in site.log.splitlines() if "proc: " in line]
+    table = [f"proc: 127.0.0.1 {peer.address[1]}  0 1 0 0" for peer in peers]
+    assert [line for line in lines if line.startswith("proc")] == [*table, *table]
+    got, release = (next(line for line in lines if line.startswith(word)) for word in ("got", "release"))
+    assert re.fullmatch(r"got proc: \d+ 0", got)
+    assert release == got.replace("got", "release")
 
 
 def test_the_field_can_be_switched_off(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -141,6 +142,41 @@ def test_connections_beyond_the_most_wait(rig: Rig) -> None:
         second.answer()
     first.sock.close()
     assert second.answer().body == b"hello"
+
+
+class Exhausted:
+    """A listener that has no descriptor for anybody until it is `well`."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock, self.well, self.tries = sock, False, 0
+
+    def _accept(self) -> Any:
+        self.tries += 1
+        if self.well:
+            return self.sock._accept()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def test_out_of_descriptors_it_tries_again_after_a_moment(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.serve(hello).request()
+    assert rig.server is not None
+    exhausted: Any = Exhausted(rig.server._listener)
+    rig.server._listener = exhausted
+    client = rig.client()
+    client.begin()
+    while exhausted.tries < 3:
+        gevent.sleep(0.01)
+    turns = 0
+    while exhausted.tries < 4:
+        turns += 1
+        gevent.sleep(0)
+    assert turns > 10, "it tries in every turn of the hub"
+    assert "no connection accepted: [Errno 24] Too many open files" in caplog.text
+    exhausted.well = True
+    assert client.answer().body == b"hello"
 
 
 @pytest.mark.parametrize("record", [b"GET / HTTP/1.1\r\n\r\n", encode_record(c.STDOUT, 1, b"x")])
