@@ -453,6 +453,16 @@ def test_what_stands_for_an_unknown_users_secret_proves_nothing(rig: Rig, monkey
     assert len(challenges(decision)) == 1
 
 
+def test_nobody_proves_to_be_who_is_not_in_the_file(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even with the secret that stands in for theirs."""
+    secret = hashlib.sha256(b'nobody:the "realm":x').hexdigest()
+    monkeypatch.setattr("gfastcgi.auth.digest._UNREACHED", secret)
+    guard = rig.digest()
+    (challenge, _) = challenges(guard.check(asked(), "/"))
+    assert challenges(guard.check(asked(**proof(challenge, user="nobody", password="x")), "/"))
+    assert rig.slept == [0.25]
+
+
 def test_names_in_any_letters() -> None:
     words = 'realm="r", nonce="n", uri="/", response="x", cnonce="c", nc=00000001, qop=auth'
     given = parse_digest(f"Digest username*=UTF-8''J%C3%A4s%C3%B8n%20Doe, {words}".encode())
