@@ -59,6 +59,8 @@ class Pool:
         self._slow_start = slow_start or SlowStart(clock)
         self._recovering = self._slow_start.procs
         self._leases = self._probes = 0
+        self._renewed = 0
+        """The last lease that began before `renew`."""
         self.on_move: Callable[[Proc], None] | None = None
         """Is told of every proc that came, or changed its state."""
         for host in self.hosts:
@@ -142,7 +144,9 @@ class Pool:
         if keep is not None:
             proc.has_served = True
             capacity, idle = proc.capacity, proc.idle
-            if capacity is not None and proc.load + len(idle) < capacity and proc.keep_alive and proc.state is _RUNNING:
+            if capacity is None or proc.load + len(idle) >= capacity or not proc.keep_alive or proc.state is not _RUNNING:
+                surplus = (keep,)
+            elif not proc.is_learned or lease.number > self._renewed:
                 idle.append(keep)
             else:
                 surplus = (keep,)
@@ -266,6 +270,15 @@ class Pool:
         if proc.capacity is None and proc.state is _RUNNING:
             proc.capacity, proc.is_learned = capacity, True
             _choose_anew(proc)
+
+    def renew(self) -> Sequence[Any]:
+        """Ends the connections to procs that told their capacity: it is for all who use them, and not ours alone.
+
+        The idle ones are returned to be closed; the others are not kept when their requests end.
+        """
+        self._renewed = self._leases
+        procs = [proc for host in self.hosts for proc in host.procs if proc.is_learned]
+        return [connection for proc in procs for connection in _take_idle(proc)]
 
     def unhealthy(self, proc: Proc, cause: str) -> Sequence[Any]:
         """`proc` fails its health checks: it rests until `healthy`. Returns the connections to close."""

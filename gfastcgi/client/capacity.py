@@ -1,7 +1,8 @@
 """Asks backends how many connections they serve at once (FCGI_GET_VALUES, section 4.1), so that some can be kept.
 
 Contract: each proc of unknown capacity is asked once when it runs, and again when it comes back; never on the way of a
-request. An answer that is missing, late or no sound number leaves the capacity unknown.
+request. An answer that is missing, late or no sound number leaves the capacity unknown. Since others may use the same
+backend, connections that are kept by its word are renewed every second: who waits for it gets his turn.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _MOST = 65535
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 """Seconds before a backend that could not be reached is asked again; the last one repeats."""
 
+LIFE = 1.0
+"""Seconds after which a connection is renewed."""
 MAX_CONNS, MAX_REQS = b"FCGI_MAX_CONNS", b"FCGI_MAX_REQS"
 
 
@@ -66,13 +69,16 @@ class Census:
         self._ask = ask
         self._sleep = sleep
         self._asking: dict[Proc, gevent.Greenlet[..., None]] = {}
+        self._pools: list[Pool] = []
+        self._renewing: gevent.Greenlet[..., None] | None = None
 
     def __repr__(self) -> str:
         return f"<Census asks {len(self._asking)} procs>"
 
     def start(self, pools: Iterable[Pool]) -> None:
         """Asks whoever runs already."""
-        for pool in pools:
+        self._pools = list(pools)
+        for pool in self._pools:
             for host in pool.hosts:
                 for proc in host.procs:
                     self.consider(proc)
@@ -88,8 +94,9 @@ class Census:
 
     def stop(self) -> None:
         """Asks no more."""
-        gevent.killall(list(self._asking.values()))
+        gevent.killall([*self._asking.values(), *([self._renewing] if self._renewing else [])])
         self._asking.clear()
+        self._renewing = None
 
     def _ask_until_told(self, proc: Proc) -> None:
         tries = 0
@@ -113,4 +120,12 @@ class Census:
         if capacity is not None:
             host.pool.learned(proc, capacity)
             log.info("%s serves %d connections at once, as it says: they are kept", proc.name, capacity)
+            self._renewing = self._renewing or gevent.spawn(self._renew)
         return True
+
+    def _renew(self) -> None:
+        while True:
+            gevent.sleep(LIFE)
+            for pool in self._pools:
+                for connection in pool.renew():
+                    connection.close()
