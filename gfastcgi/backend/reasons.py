@@ -21,10 +21,14 @@ _DOWN = {
 
 def unavailable(hosts: Sequence[Host], tried: Collection[Proc]) -> NoBackendAvailable:
     """The error that says why none of `hosts` serves a request that `tried` some procs already."""
-    reasons = [_describe(proc, is_tried=proc in tried) for host in hosts for proc in host.procs]
+    procs = [proc for host in hosts for proc in host.procs]
+    reasons = [_describe(proc, is_tried=proc in tried) for proc in procs]
     reasons += [f"{host.name} has no address ({host.fault or 'not looked up yet'})" for host in hosts if not host.procs]
-    is_overloaded = any(proc.state is State.OVERLOADED for host in hosts for proc in host.procs)
-    cause = "overloaded" if is_overloaded else "no_backend"
+    cause = "no_backend"
+    if any(proc.state is State.OVERLOADED for proc in procs):
+        cause = "overloaded"
+    elif {proc.cause for proc in procs if proc.state in _DOWN} == {"spawn_failed"}:
+        cause = "spawn_failed"
     return NoBackendAvailable(f"no backend is available: {', '.join(reasons)}", cause=cause)
 
 

@@ -410,6 +410,19 @@ def test_a_newcomer_does_not_overtake_waiters_of_a_proc_that_came_back():
 # Debug
 
 
+@pytest.mark.parametrize(("causes", "told"), [
+    (["spawn_failed", "spawn_failed"], "spawn_failed"), (["spawn_failed"], "spawn_failed"),
+    (["spawn_failed", "signal 9"], "no_backend"), (["signal 9", "signal 9"], "no_backend"), ([], "no_backend"),
+])  # fmt: skip
+def test_what_cannot_be_started_is_told_apart(causes, told):
+    pool, _ = make_pool(spawned(max_procs=2))
+    for proc, cause in zip(pool.hosts[0].procs, causes, strict=False):
+        pool.exited(proc, cause, 200.0)
+    with pytest.raises(NoBackendAvailable) as caught:
+        pool.acquire(REQUEST)
+    assert caught.value.cause == told
+
+
 def test_debug_lines_tell_the_choice_and_the_release():
     """The list stands before the choice, which is its first line, and after the release."""
     lines: list[str] = []
