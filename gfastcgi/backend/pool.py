@@ -144,9 +144,9 @@ class Pool:
         if keep is not None:
             proc.has_served = True
             capacity, idle = proc.capacity, proc.idle
-            if capacity is None or proc.load + len(idle) >= capacity or not proc.keep_alive or proc.state is not _RUNNING:
-                surplus = (keep,)
-            elif not proc.is_learned or lease.number > self._renewed:
+            has_room = capacity is not None and proc.load + len(idle) < capacity
+            is_young = not proc.is_learned or lease.number > self._renewed
+            if has_room and is_young and proc.keep_alive and proc.state is _RUNNING:
                 idle.append(keep)
             else:
                 surplus = (keep,)
