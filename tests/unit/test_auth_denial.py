@@ -138,6 +138,8 @@ def test_a_preflight_passes_alone() -> None:
         guard.asked = 0
     for method in ("GET", "POST", "HEAD"):
         assert isinstance(door.decide(ask("/", method, **PREFLIGHT), "/"), Deny)
+    for name in PREFLIGHT:
+        assert isinstance(door.decide(ask("/", "OPTIONS", **{name: PREFLIGHT[name]}), "/"), Deny)
     assert isinstance(gate(guard).decide(ask("/", "OPTIONS", **PREFLIGHT), "/"), Deny)
 
 
