@@ -11,6 +11,7 @@ from dataclasses import fields
 from functools import partial
 from hashlib import sha256
 
+from gfastcgi.answers import log_stderr
 from gfastcgi.auth.base import Audit, Authorizer
 from gfastcgi.auth.denial import ClientAwareGate
 from gfastcgi.auth.fastcgi import FastCGIAuthorizer
@@ -19,7 +20,6 @@ from gfastcgi.auth.keeper import Shared
 from gfastcgi.backends import Backends, is_elsewhere
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.elsewhere import Elsewhere
-from gfastcgi.gateway import log_stderr
 from gfastcgi.resolve import Resolver
 
 __all__ = ["Gates"]

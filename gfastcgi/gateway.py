@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 import webob
 
+from gfastcgi.answers import SCRIPT_UNKNOWN, log_stderr, make_answer
 from gfastcgi.auth import chain
 from gfastcgi.auth.recheck import Recheck, guard
 from gfastcgi.cgi.response import Head
@@ -24,10 +25,9 @@ from gfastcgi.errors import (
     LengthRequired,
     NoBackendAvailable,
     ProtocolError,
-    StreamClosed,
     StreamError,
 )
-from gfastcgi.files import apply_x_accel_redirect, apply_x_sendfile, serve_file
+from gfastcgi.files import serve_file
 from gfastcgi.http.response import encode_interim
 from gfastcgi.http.target import parse_target
 from gfastcgi.pages import error_page, redirect
@@ -41,16 +41,12 @@ from gfastcgi.sites import Captures, SiteTable
 from gfastcgi.status import proxy_status, render
 from gfastcgi.variables import responder_params
 
-__all__ = ["Gateway", "adopt", "log_stderr", "origin_of", "rewrite"]
+__all__ = ["Gateway", "adopt", "origin_of", "rewrite"]
 
 log = logging.getLogger("gfastcgi")
 
 _MOST_LOCAL_REDIRECTS = 5
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# What php-fpm says on STDERR beside a 404 when the script is not where it looks.
-_SCRIPT_UNKNOWN = b"Primary script unknown"
-_X = ("X-", "x-")
-_FOR_US = ("x-accel-", "x-sendfile", "x-lighttpd-")
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -174,7 +170,7 @@ class Gateway:
 
         def tell(data: bytes) -> None:
             nonlocal is_unknown
-            is_unknown = is_unknown or _SCRIPT_UNKNOWN in data
+            is_unknown = is_unknown or SCRIPT_UNKNOWN in data
             log_stderr(request, data, route.filename)
 
         exchange = Exchange(
@@ -187,7 +183,7 @@ class Gateway:
             exchange.close()
             return head.location or "/"
         try:
-            answer = _answer(request, site, exchange, head, self._count)
+            answer = make_answer(request, site, exchange, head, self._count)
         except BaseException:
             exchange.close()
             raise
@@ -271,12 +267,11 @@ def origin_of(request: Request) -> Origin:
     return Origin(peer.scheme, request.authority or peer.server_addr, peer.server_port)
 
 
-# Bodies and answers
+# Bodies
 
 
 def _take_body(request: Request, site: Site) -> RequestBody:
     """The body, whole, unless it is to be streamed: a slow client never holds a backend."""
-    request.body.limit = site.settings.max_request_size
     if not site.settings.stream_request_body:
         return spool(iter(request.body.read, b""), site.upload_dir)
     if request.body.length is None:
@@ -287,101 +282,3 @@ def _take_body(request: Request, site: Site) -> RequestBody:
 def _relay(request: Request, head: Head) -> None:
     if request.interim is not None:
         request.interim(encode_interim(head.status, head.reason, head.fields))
-
-
-def _answer(
-    request: Request, site: Site, exchange: Exchange, head: Head, failed: Callable[[str], None]
-) -> webob.Response:
-    """The responder's answer as a response; what it says to the gateway alone ends here.
-
-    `failed` is told the cause when the answer breaks off after its head.
-    """
-    pieces = exchange.take_whole()
-    fields = [*head.fields]
-    for_us = [field for field in fields if field[0][:2] in _X and _is_for_us(field[0])]
-    body: Iterable[bytes]
-    if pieces is None:
-        body = _Stream(request, exchange, failed)
-        if not site.settings.stream_response_body and not _is_urgent(for_us):
-            body = spooled = spool(iter(exchange), site.upload_dir)
-            _log_app_status(request, exchange)
-            if head.content_length is None and request.method != "HEAD":
-                fields.append(("Content-Length", str(spooled.length)))
-    else:
-        body = pieces
-        if exchange.app_status:
-            _log_app_status(request, exchange)
-        if head.content_length is not None and request.method != "HEAD":
-            body = _fit(pieces, head.content_length)
-    # None is WebOb's "200 OK", without parsing it.
-    status = None if head.status == 200 and head.reason == "OK" else f"{head.status} {head.reason}"
-    response = webob.Response(status=status, headerlist=fields, app_iter=body)
-    if not for_us:
-        return response
-    assert exchange.host is not None
-    answer = apply_x_sendfile(request, response, exchange.host, site.settings)
-    if answer is response:
-        answer = apply_x_accel_redirect(request, response, exchange.host, site.settings)
-    answer.headerlist = [field for field in answer.headerlist if not _is_for_us(field[0])]
-    return answer
-
-
-def _is_for_us(name: str) -> bool:
-    """True for the fields by which a backend speaks to its gateway: they never reach a client."""
-    return name.lower().startswith(_FOR_US)
-
-
-def _is_urgent(for_us: list[tuple[str, str]]) -> bool:
-    """Whether the backend wants its answer sent as it comes, whatever `server.stream-response-body` says (nginx)."""
-    return any(name.lower() == "x-accel-buffering" and value.lower() == "no" for name, value in for_us)
-
-
-def _fit(pieces: list[bytes], length: int) -> list[bytes] | Iterator[bytes]:
-    """The body cut to the length that was promised; one that is too short stays short for the client to see."""
-    body = b"".join(pieces)
-    return [body[:length]] if len(body) >= length else iter(pieces)
-
-
-class _Stream:
-    """The body as it comes. When it breaks off the client's connection does, too: it must not look whole."""
-
-    def __init__(self, request: Request, exchange: Exchange, failed: Callable[[str], None]) -> None:
-        self._request = request
-        self._exchange = exchange
-        self._failed = failed
-        self._is_under_way = False
-
-    def __repr__(self) -> str:
-        return f"<Stream of {self._exchange!r}>"
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._is_under_way = True
-        try:
-            yield from self._exchange
-        except (BackendError, ProtocolError) as error:
-            self._is_under_way = False
-            self._failed(error.cause)
-            log.error("request %s: the answer broke off: %s (%s)", self._request.id, error, error.cause)
-            raise StreamClosed(str(error)) from error
-        self._is_under_way = False
-        _log_app_status(self._request, self._exchange)
-
-    def close(self) -> None:
-        """Gives the backend back, also when nobody wants the body."""
-        if self._is_under_way:
-            self._is_under_way = False
-            self._failed("client_closed")
-        self._exchange.close()
-
-
-def _log_app_status(request: Request, exchange: Exchange) -> None:
-    """A responder's app_status is what its exit status would be (FastCGI 1.0 section 5.5): the answer stands."""
-    if exchange.app_status:
-        log.warning("request %s: the responder's status was %d (app_status)", request.id, exchange.app_status)
-
-
-def log_stderr(request: Request, data: bytes, filename: str = "") -> None:
-    """What a backend said on STDERR, line by line, with the request's id."""
-    tried = f" (tried {filename}; script_unknown)" if _SCRIPT_UNKNOWN in data else ""
-    for line in data.decode("utf-8", "backslashreplace").splitlines():
-        log.error("request %s: FastCGI-stderr: %s%s", request.id, line, tried)

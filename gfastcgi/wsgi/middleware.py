@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import webob
 
+from gfastcgi.answers import log_stderr
 from gfastcgi.auth import chain
 from gfastcgi.auth.base import Authorizer
 from gfastcgi.auth.fastcgi import FastCGIAuthorizer
@@ -24,7 +25,6 @@ from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import AsConfigured
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import BackendError, InvalidValue, ProtocolError
-from gfastcgi.gateway import log_stderr
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 from gfastcgi.server.wsgi import WSGIApp

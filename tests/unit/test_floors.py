@@ -15,14 +15,15 @@ WORDS, LANGUAGE, WIRES, REQUEST, CHOICES, GROUND, DRIVERS, STORY, DOORS = range(
 
 # A room is a folder or a module, the longest that fits. Imports go down or stay in the room.
 FLOORS = {
-    "": DOORS, "__main__": DOORS, "cli": DOORS, "compat": DOORS, "assemble": DOORS, "backends": DOORS, "gates": DOORS, "logins": DOORS, "elsewhere": DOORS, "plugins": DOORS,
-    "conformance": DOORS,
-    "gateway": STORY, "site": STORY, "resolve": STORY, "variables": STORY, "pages": STORY, "files": STORY,
-    "wsgi": STORY, "audit": STORY, "explain": DOORS,
-    "auth.chain": STORY, "auth.fastcgi": STORY, "auth.gate": STORY,
-    "auth.basic": STORY, "auth.digest": STORY, "auth.login": STORY, "auth.userfile": STORY, "auth.forward": STORY,
-    "auth.python": STORY, "auth.denial": STORY, "auth.keeper": STORY, "auth.recheck": STORY,
-    "client": DRIVERS, "control": DRIVERS, "auth.shared": DRIVERS, "server": DRIVERS, "supervise": DRIVERS, "status": DRIVERS,
+    "": DOORS, "__main__": DOORS, "cli": DOORS, "compat": DOORS, "conformance": DOORS, "explain": DOORS,
+    "assemble": DOORS, "backends": DOORS, "gates": DOORS, "logins": DOORS, "elsewhere": DOORS, "plugins": DOORS,
+    "gateway": STORY, "answers": STORY, "site": STORY, "resolve": STORY, "variables": STORY, "pages": STORY,
+    "files": STORY, "wsgi": STORY, "audit": STORY,
+    "auth.chain": STORY, "auth.gate": STORY, "auth.keeper": STORY, "auth.recheck": STORY, "auth.denial": STORY,
+    "auth.fastcgi": STORY, "auth.forward": STORY, "auth.python": STORY, "auth.login": STORY, "auth.userfile": STORY,
+    "auth.basic": STORY, "auth.digest": STORY,
+    "client": DRIVERS, "server": DRIVERS, "supervise": DRIVERS, "status": DRIVERS, "control": DRIVERS,
+    "auth.shared": DRIVERS,
     "net": GROUND, "log": GROUND,
     "routing": CHOICES, "balance": CHOICES, "backend": CHOICES, "auth": CHOICES, "sites": CHOICES, "rewrite": CHOICES,
     "request": REQUEST,
