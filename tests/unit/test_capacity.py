@@ -156,6 +156,7 @@ def test_a_capacity_is_learned_and_connections_are_kept_from_then_on() -> None:
     assert (proc.capacity, proc.load) == (3, 1)
     assert before is not None
     assert pool.release(before, keep="kept") == ()
+    asked.census.stop()
 
 
 def test_the_question_counts_as_load() -> None:
@@ -219,3 +220,30 @@ def test_a_capacity_below_the_load_lets_it_fall_before_the_next_request() -> Non
     assert pool.acquire(REQUEST) is None
     pool.release(second)
     assert pool.acquire(REQUEST) is not None
+
+
+def test_connections_kept_by_the_word_of_a_backend_are_renewed() -> None:
+    asked, (pool, proc) = Asked(3), make_pool()
+    asked.census.start([pool])
+    asked.settle()
+    idle, busy = pool.acquire(REQUEST), pool.acquire(REQUEST)
+    assert idle is not None
+    assert busy is not None
+    pool.release(idle, keep="idle")
+    assert list(pool.renew()) == ["idle"]
+    assert list(pool.release(busy, keep="busy")) == ["busy"]
+    later = pool.acquire(REQUEST)
+    assert later is not None
+    assert pool.release(later, keep="later") == ()
+    assert proc.idle == ["later"]
+    asked.census.stop()
+
+
+def test_those_of_a_configured_capacity_are_not() -> None:
+    pool, proc = make_pool(capacity=2)
+    lease = pool.acquire(REQUEST)
+    assert lease is not None
+    assert list(pool.renew()) == []
+    assert pool.release(lease, keep="kept") == ()
+    assert list(pool.renew()) == []
+    assert proc.idle == ["kept"]
