@@ -72,7 +72,7 @@ class Proc:
         self.recovering: tuple[float, float] | None = None
         """From when to when, by the pool's clock, its share of the requests grows to the whole."""
         self.has_served = False
-        """Whether it gave a whole answer since it was started."""
+        """Whether it answered a request since it was started; whoever reads the head of an answer says so."""
         self.connected = self.died = self.disabled = self.overloaded = 0
 
     def __repr__(self) -> str:

@@ -142,7 +142,6 @@ class Pool:
             self._log_table()
         surplus: Sequence[Any] = ()
         if keep is not None:
-            proc.has_served = True
             capacity, idle = proc.capacity, proc.idle
             has_room = capacity is not None and proc.load + len(idle) < capacity
             is_young = not proc.is_learned or lease.number > self._renewed
@@ -241,7 +240,7 @@ class Pool:
     def started(self, proc: Proc, *, pid: int, is_local: bool, capacity: int | None) -> None:
         """`proc` accepts connections: its process (`pid`) runs, or somebody else serves its address (pid 0)."""
         proc.pid, proc.is_local, proc.capacity = pid, is_local, capacity
-        proc.has_served = proc.is_learned = False
+        proc.is_learned = False
         proc.idle_since = self._clock()
         for pool in _pools_of(proc):
             pool._resting.pop(proc, None)
@@ -251,6 +250,8 @@ class Pool:
     def exited(self, proc: Proc, cause: str, until: float) -> Sequence[Any]:
         """The process ended or could not be started, and is started again at `until`. Returns what to close."""
         proc.died += 1
+        # Not when the next one is known to have started: it may have answered by then.
+        proc.has_served = False
         return self._end(proc, Event.EXITED, cause, until)
 
     def postponed(self, proc: Proc, until: float) -> None:
@@ -261,6 +262,7 @@ class Pool:
 
     def stopped(self, proc: Proc) -> Sequence[Any]:
         """The process was stopped by us. Returns the connections to close."""
+        proc.has_served = False
         return self._end(proc, Event.STOPPED, "stopped", float("inf"))
 
     # What is found out about procs

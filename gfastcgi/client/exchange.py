@@ -88,7 +88,9 @@ class Connection:
 
 
 class Exchange:
-    """One request and its answer. `params` makes the encoded FCGI_PARAMS for the host that was chosen."""
+    """One request and its answer. `params` makes the encoded FCGI_PARAMS for the host that was chosen, `data` is
+    a filter's FCGI_DATA.
+    """
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class Exchange:
         body: RequestBody,
         *,
         role: int = constants.RESPONDER,
+        data: RequestBody | None = None,
         log_stderr: Callable[[bytes], None] | None = None,
         on_interim: Callable[[Head], None] | None = None,
     ) -> None:
@@ -106,6 +109,7 @@ class Exchange:
         self._params = params
         self._body = body
         self._role = role
+        self._data = data
         self._log_stderr = log_stderr
         self._on_interim = on_interim
         self._stderr_left = _STDERR_LOGGED
@@ -117,7 +121,8 @@ class Exchange:
         self._was_seen = False
         self._has_answered = False
         # RFC 9110 section 9.2.1: safe methods, and no body that is gone once sent.
-        self._is_repeatable = body.length == 0 and request.method in _SAFE
+        self._is_repeatable = body.length == 0 and data is None and request.method in _SAFE
+        self._trusts_kept = self._is_repeatable
         self._has_head = False
         self.host: HostConfig | None = None
         """The host that answers."""
@@ -144,7 +149,8 @@ class Exchange:
                 try:
                     return self._ask(lease)
                 except (BackendError, StreamError) as error:
-                    is_stale = self._connection is not None and self._connection.is_reused
+                    is_stale = self._connection is not None and self._connection.is_reused and not self._was_seen
+                    self._trusts_kept = False
                     before, failure = failure, self._name(error)
                     self._report(lease, failure)
                     self._give_back()
@@ -161,8 +167,9 @@ class Exchange:
         host, proc, body = lease.host.config, lease.proc, self._body
         self.host = host
         connection: Connection | None = lease.connection
+        self._was_seen = False
         # A kept connection that one may not send to twice is looked at before it is used.
-        if connection is None or not (self._is_repeatable or not connection.stream.is_readable()):
+        if connection is None or not (self._trusts_kept or not connection.stream.is_readable()):
             connection = self._connect(lease)
         else:
             connection.is_reused = True
@@ -179,7 +186,7 @@ class Exchange:
         stream = connection.stream
         sent = stream.send(data)
         self._was_seen = sent > 0
-        if sent < len(data) or stdin is None:
+        if sent < len(data) or stdin is None or self._data is not None:
             self._feeder = gevent.spawn(self._feed, connection, memoryview(data)[sent:], stdin is None)
         # The answer cannot be there yet: asking the kernel before waiting would be in vain.
         stream.wait_readable()
@@ -204,21 +211,28 @@ class Exchange:
                 stream.wait_writable()
                 stream.send_all(rest)
                 self._was_seen = True
-            while has_body:
-                try:
-                    piece = self._body.read()
-                except GfastcgiError as error:
-                    self._feed_error = error
-                    stream.hang_up()
-                    return
-                stream.send_all(core.send_stdin(REQUEST_ID, piece))
-                has_body = bool(piece)
+            if has_body:
+                self._pour(stream, self._body, core.send_stdin)
+            if self._data is not None:
+                self._pour(stream, self._data, core.send_data)
         except StreamTimeout:
             self._feed_error = BackendTimeout("the backend takes no more of the body", cause="write_timeout")
             stream.hang_up()
         except StreamClosed:
             # The backend may answer without having read all of it; what it says is read by the other side.
             return
+
+    def _pour(self, stream: Stream, body: RequestBody, encode: Callable[[int, bytes], bytes]) -> None:
+        """Sends all of `body`, and its end. What it raises ends the request."""
+        piece = b"-"
+        while piece:
+            try:
+                piece = body.read()
+            except GfastcgiError as error:
+                self._feed_error = error
+                stream.hang_up()
+                return
+            stream.send_all(encode(REQUEST_ID, piece))
 
     def _read_head(self) -> Head:
         buffer = b""
@@ -233,8 +247,11 @@ class Exchange:
                         self._has_head = True
                         if buffer:
                             self._pieces.append(buffer)
-                        if self._lease is not None and self._lease.since:
-                            self._pool.answered(self._lease)
+                        lease = self._lease
+                        if lease is not None:
+                            lease.proc.has_served = True
+                            if lease.since:
+                                self._pool.answered(lease)
                         return head
                     self._relay(head)
             if self.is_complete:
@@ -380,7 +397,8 @@ class Exchange:
     def _may_retry(self, failure: GfastcgiError, tried: list[Proc], *, is_stale: bool, is_first: bool) -> bool:
         """Elsewhere after a refusal; once more, anywhere, when the backend hung up before it said a word.
 
-        A kept connection that was closed meanwhile counts as nothing: the next one, or a new one, is taken.
+        A kept connection that took nothing any more counts as nothing: the next one, or a new one, is taken. One that
+        took the request may have died of it, and with it its process: no third one is risked.
         """
         if isinstance(failure, ConnectTimeout):
             return not tried
@@ -393,11 +411,13 @@ class Exchange:
         return False
 
     def _rewind_body(self) -> bool:
-        """Makes the body ready to be sent again; False when that cannot be."""
-        rewind = getattr(self._body, "rewind", None)
-        if rewind is not None:
-            rewind()
-        return self._body.length == 0 or rewind is not None
+        """Makes the bodies ready to be sent again; False when that cannot be."""
+        bodies = [body for body in (self._body, self._data) if body is not None and body.length != 0]
+        rewinds = [getattr(body, "rewind", None) for body in bodies]
+        for rewind in rewinds:
+            if rewind is not None:
+                rewind()
+        return None not in rewinds
 
     def _give_back(self) -> None:
         """The connection to the pool when it can be used again, else closed; the lease in any case."""
@@ -430,3 +450,5 @@ class Exchange:
         if self._lease is not None or self._connection is not None:
             self._give_back()
         self._body.close()
+        if self._data is not None:
+            self._data.close()
