@@ -130,6 +130,13 @@ def test_without_a_cache_or_a_credential_always_asked() -> None:
         assert not rig.gate.recall(request_for("/x", x="1"))
 
 
+@pytest.mark.parametrize(("config", "fields"), [(None, {}), (SID, {"x": "1"}), (SID, {"cookie": "SID=a"})])
+def test_a_no_is_a_no_with_and_without_a_memory(config: CacheConfig | None, fields: dict[str, str]) -> None:
+    decision = Rig(no, config).decide(**fields)
+    assert isinstance(decision, Deny)
+    assert decision.response.status_int == 403
+
+
 def test_the_path_counts_where_it_is_named() -> None:
     rig = Rig(config=CacheConfig(key=(("cookie", "SID"), ("path", ""))))
     for target in ("/a", "/b", "/a", "/b"):
@@ -400,6 +407,9 @@ def test_asked_anew() -> None:
 def test_asked_anew_without_memory(config: CacheConfig | None, fields: dict[str, str]) -> None:
     rig = Rig(Allow({b"GFASTCGI_GRANT": b"path=/; ttl=100"}), config)
     assert rig.gate.decide_anew(request_for("/", **fields), "/www") == Allow()
+    assert config is None or "of 0 allowed, 0 denied> <Grants of 0 clients>" in repr(rig.gate.keeper)
+    rig.asked.says = no(404)
+    assert isinstance(rig.gate.decide_anew(request_for("/", **fields), "/www"), Deny)
 
 
 # Shared
