@@ -228,6 +228,25 @@ def test_what_is_not_kept_is_nobody_elses(says: Any) -> None:
     assert rig.asked.calls == 10
 
 
+def test_those_who_were_told_nothing_ask_at_once() -> None:
+    """They waited for the first; they do not wait for each other as well."""
+    rig = Rig()
+
+    def answer_one() -> Deny:
+        rig.asked.may_answer.clear()
+        return no(404)
+
+    rig.asked.says = answer_one
+    greenlets = rig.spawn(10)
+    rig.asked.may_answer.set()
+    gevent.idle()
+    assert rig.asked.calls == 10
+    rig.asked.says = YES
+    while not all(greenlet.ready() for greenlet in greenlets):
+        rig.asked.may_answer.set()
+        gevent.idle()
+
+
 @pytest.mark.parametrize("error", [BackendTimeout("x"), BadCGIResponse("x"), NoBackendAvailable("x")])
 def test_a_failure_is_everybodys(error: GfastcgiError) -> None:
     rig = Rig(error)
