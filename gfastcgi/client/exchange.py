@@ -211,9 +211,8 @@ class Exchange:
                 stream.wait_writable()
                 stream.send_all(rest)
                 self._was_seen = True
-            if has_body:
-                self._pour(stream, self._body, core.send_stdin)
-            if self._data is not None:
+            is_whole = not has_body or self._pour(stream, self._body, core.send_stdin)
+            if is_whole and self._data is not None:
                 self._pour(stream, self._data, core.send_data)
         except StreamTimeout:
             self._feed_error = BackendTimeout("the backend takes no more of the body", cause="write_timeout")
@@ -222,8 +221,8 @@ class Exchange:
             # The backend may answer without having read all of it; what it says is read by the other side.
             return
 
-    def _pour(self, stream: Stream, body: RequestBody, encode: Callable[[int, bytes], bytes]) -> None:
-        """Sends all of `body`, and its end. What it raises ends the request."""
+    def _pour(self, stream: Stream, body: RequestBody, encode: Callable[[int, bytes], bytes]) -> bool:
+        """Sends all of `body`, and its end; False when it failed, and with it the request."""
         piece = b"-"
         while piece:
             try:
@@ -231,8 +230,9 @@ class Exchange:
             except GfastcgiError as error:
                 self._feed_error = error
                 stream.hang_up()
-                return
+                return False
             stream.send_all(encode(REQUEST_ID, piece))
+        return True
 
     def _read_head(self) -> Head:
         buffer = b""
