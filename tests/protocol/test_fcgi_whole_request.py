@@ -1,0 +1,118 @@
+"""A request that comes in one piece is read in one step, and means what it means in many."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gfastcgi.errors import BadRecord, LocalProtocolError
+from gfastcgi.fcgi import constants as c
+from gfastcgi.fcgi.connection import (
+    Application,
+    BeginRequest,
+    EndRequest,
+    ParamsText,
+    Stdin,
+    Stdout,
+    WebServer,
+    WholeRequest,
+)
+from gfastcgi.fcgi.params import decode_pairs, decode_text, encode_pairs
+from gfastcgi.fcgi.records import HEADER, encode_record
+
+PAIRS = st.lists(st.tuples(st.binary(min_size=1, max_size=200), st.binary(max_size=300)), min_size=1, max_size=20)
+
+
+def whole(params: bytes, request_id: int = 1, *, keep_conn: bool = True) -> bytes:
+    return WebServer().begin_request(request_id, c.RESPONDER, params, keep_conn=keep_conn, stdin=b"")
+
+
+@given(PAIRS, st.integers(1, 65535), st.booleans())
+def test_whole_and_in_pieces(pairs: list[tuple[bytes, bytes]], request_id: int, keep_conn: bool) -> None:
+    data = whole(encode_pairs(pairs), request_id, keep_conn=keep_conn)
+    variables = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+    at_once, in_bytes = Application(as_text=True), Application(as_text=True)
+    assert at_once.receive_data(data) == [WholeRequest(request_id, keep_conn, variables)]
+    events = [event for at in range(len(data)) for event in in_bytes.receive_data(data[at : at + 1])]
+    assert events == [
+        BeginRequest(request_id, c.RESPONDER, keep_conn), ParamsText(request_id, variables), Stdin(request_id, b""),
+    ]  # fmt: skip
+    assert list(at_once.open_requests) == list(in_bytes.open_requests) == [request_id]
+    assert at_once.finish_request(request_id, b"x") == in_bytes.finish_request(request_id, b"x")
+
+
+@given(PAIRS)
+def test_text_is_what_the_pairs_are(pairs: list[tuple[bytes, bytes]]) -> None:
+    data = encode_pairs(pairs)
+    assert decode_text(data) == {name.decode("latin-1"): value.decode("latin-1") for name, value in decode_pairs(data)}
+
+
+@given(st.binary(max_size=40))
+def test_text_and_pairs_refuse_the_same(data: bytes) -> None:
+    try:
+        pairs = decode_pairs(data)
+    except BadRecord:
+        with pytest.raises(BadRecord):
+            decode_text(data)
+    else:
+        assert len(decode_text(data)) <= len(pairs)
+
+
+def test_padding_as_nginx_sends_it() -> None:
+    params = encode_pairs([(b"A", b"1")])
+    padded = HEADER.pack(1, c.PARAMS, 1, len(params), 4, 0) + params + b"\0\0\0\0"
+    begin = encode_record(c.BEGIN_REQUEST, 1, b"\0\1\0\0\0\0\0\0")
+    data = begin + padded + encode_record(c.PARAMS, 1, b"") + encode_record(c.STDIN, 1, b"")
+    assert Application(as_text=True).receive_data(data) == [WholeRequest(1, False, {"A": "1"})]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        whole(encode_pairs([(b"A", b"1")])) * 2,
+        WebServer().begin_request(1, c.AUTHORIZER, b"\1\1AB", keep_conn=True, stdin=b""),
+        WebServer().begin_request(1, c.RESPONDER, b"\1\1AB", keep_conn=True, stdin=b"content"),
+        WebServer().begin_request(1, c.RESPONDER, b"\1\1AB", keep_conn=True),
+        WebServer().begin_request(1, c.RESPONDER, b"", keep_conn=True, stdin=b""),
+        whole(encode_pairs([(b"A", b"1" * 70_000)])),
+        whole(b"\1\1AB")[:-1],
+    ],
+)
+def test_what_is_more_or_less_is_read_by_records(data: bytes) -> None:
+    application = Application(as_text=True)
+    try:
+        events = application.receive_data(data)
+    except BadRecord as error:
+        assert "which is open" in str(error)  # noqa: PT017 - the same id twice
+        return
+    assert isinstance(events[0], BeginRequest)
+
+
+@pytest.mark.parametrize("params", [b"\5\5A", b"\x80", b"\1", b"\1\x80AB"])
+def test_broken_params(params: bytes) -> None:
+    with pytest.raises(BadRecord):
+        Application(as_text=True).receive_data(whole(params))
+
+
+def test_params_beyond_the_limit() -> None:
+    with pytest.raises(BadRecord, match="more than 3 bytes of PARAMS"):
+        Application(as_text=True, max_params=3).receive_data(whole(b"\1\1AB"))
+
+
+def test_an_answer_ends_in_one_piece() -> None:
+    application, server = Application(as_text=True), WebServer()
+    application.receive_data(server.begin_request(7, c.RESPONDER, b"\1\1AB", keep_conn=True, stdin=b""))
+    begun = application.send_stdout(7, b"be")
+    events = server.receive_data(begun + application.finish_request(7, b"gun", 3))
+    assert events == [Stdout(7, b"be"), Stdout(7, b"gun"), Stdout(7, b""), EndRequest(7, 3, 0)]
+    assert server.is_idle
+    with pytest.raises(LocalProtocolError):
+        application.finish_request(7, b"")
+
+
+def test_an_answer_whose_stream_has_ended_ends_all_the_same() -> None:
+    application, server = Application(as_text=True), WebServer()
+    application.receive_data(server.begin_request(7, c.RESPONDER, b"\1\1AB", keep_conn=True, stdin=b""))
+    ended = application.send_stdout(7, b"") + application.finish_request(7, b"")
+    assert server.receive_data(ended)[-1] == EndRequest(7, 0, 0)
