@@ -25,7 +25,6 @@ ALGORITHMS: Mapping[str, Callable[[bytes], str]] = {
 
 _DIGITS = {64: "SHA-256", 32: "MD5"}
 _BCRYPT_BYTES = 72  # what bcrypt looks at; htpasswd cuts there, too
-_LARGEST_PASSWORD = 4096
 _FAST = ("{SHA}", "{SSHA}")
 
 # What htpasswd(1), openssl-passwd(1) and mkpasswd(1) write.
@@ -61,8 +60,6 @@ class Accounts:
 
     def fits(self, secret: str, user: bytes, realm: bytes, password: bytes) -> bool:
         """Whether `password` is the one that `secret`, something of `stored`, was made of."""
-        if len(password) > _LARGEST_PASSWORD:
-            return False
         if self.kind == "plain":
             return hmac.compare_digest(hashlib.sha256(password).digest(), hashlib.sha256(_bytes(secret)).digest())
         if self.kind == "htdigest":
@@ -72,7 +69,7 @@ class Accounts:
             password = password[:_BCRYPT_BYTES]
         try:
             return bool(_CRYPT.verify(password, secret))
-        except (ValueError, TypeError):  # an unknown kind of hash, a broken one, a NUL in the password
+        except (ValueError, TypeError):  # an unknown kind of hash, a broken one, a NUL or 4 KiB in the password
             return False
 
     def digest_secret(self, user: bytes, realm: bytes, algorithm: str) -> str | None:

@@ -279,6 +279,27 @@ def test_nobody_there(rig: Rig) -> None:
     guard.close()
 
 
+def test_what_cannot_be_sent_costs_no_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(rig.peer.url(), connect_timeout=1, read_timeout=1, queue_timeout=1, size=1, largest=9)
+    pool = service._pool
+
+    class Torn:
+        def sendall(self, data: bytes) -> None:
+            raise BrokenPipeError
+
+        def close(self) -> None:
+            pass
+
+    connect = pool._create_socket
+    monkeypatch.setattr(pool, "_create_socket", Torn)
+    for _ in range(3):
+        with pytest.raises(BackendClosed):
+            service.get(())
+    monkeypatch.setattr(pool, "_create_socket", connect)
+    assert service.get(()).status == 200
+    service.close()
+
+
 def test_a_full_house(rig: Rig) -> None:
     rig.peer.script = lambda asked: Reply(b"", "hang")
     guard = rig.guard(size=1, queue_timeout=0.1)
