@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from gfastcgi.auth.python import authorizer
     from gfastcgi.config import Address, Config, Extension, HostConfig, ServerConfig, Settings
     from gfastcgi.errors import GfastcgiError
+    from gfastcgi.library.client import Client
+    from gfastcgi.library.pool import Pool
+    from gfastcgi.library.response import Response
     from gfastcgi.server.fastcgi import FastCGIServer
     from gfastcgi.wsgi.files import PrivateFiles
     from gfastcgi.wsgi.middleware import AuthorizerMiddleware, authorizer_at
 
 __all__ = [
-    "Address", "Allow", "App", "AuthorizerMiddleware", "Config", "Extension", "FastCGIServer", "GfastcgiError",
-    "HostConfig", "PrivateFiles", "ServerConfig", "Settings", "__version__", "authorizer", "authorizer_at", "build",
+    "Address", "Allow", "App", "AuthorizerMiddleware", "Client", "Config", "Extension", "FastCGIServer",
+    "GfastcgiError", "HostConfig", "Pool", "PrivateFiles", "Response", "ServerConfig", "Settings", "__version__",
+    "authorizer", "authorizer_at", "build",
 ]  # fmt: skip
 
 _HOMES = {
@@ -32,6 +36,9 @@ _HOMES = {
     "gfastcgi.auth.python": ("authorizer",),
     "gfastcgi.config": ("Address", "Config", "Extension", "HostConfig", "ServerConfig", "Settings"),
     "gfastcgi.errors": ("GfastcgiError",),
+    "gfastcgi.library.client": ("Client",),
+    "gfastcgi.library.pool": ("Pool",),
+    "gfastcgi.library.response": ("Response",),
     "gfastcgi.server.fastcgi": ("FastCGIServer",),
     "gfastcgi.wsgi.files": ("PrivateFiles",),
     "gfastcgi.wsgi.middleware": ("AuthorizerMiddleware", "authorizer_at"),

@@ -110,20 +110,20 @@ class HostConfig:
     broken_scriptfilename: bool = False
     fix_root_scriptname: bool = False
     strip_request_uri: str = ""
-    disable_time: int = 1
+    disable_time: float = 1
     idle_timeout: int = 60
     x_sendfile: bool = False
     x_sendfile_docroot: tuple[str, ...] = ()
     kill_signal: int = 15
     tcp_fin_propagate: bool | None = None
-    connect_timeout: int = 8
-    write_timeout: int = 0
-    read_timeout: int = 0
+    connect_timeout: float = 8
+    write_timeout: float = 0
+    read_timeout: float = 0
     upgrade: bool = False
     # Options of ours (lighttpd ignores them). None: decided by what is known of the backend.
     keep_alive: bool | None = None
     max_connections: int | None = None
-    queue_timeout: int = 10
+    queue_timeout: float = 10
     weight: int = 1
     resolve: int = 30
     health_check: HealthCheck | None = None

@@ -1,0 +1,1 @@
+"""The parts of the gateway for any program that runs on gevent: `Pool`, `Client`, `FastCGIApp`, `Gateway`."""
