@@ -18,7 +18,7 @@ def features() -> str:
             f"{platform.python_implementation()} {platform.python_version()}": True,
             **{f"{name} {metadata.version(name)}": True for name in ("gevent", "httptools", "WebOb")},
         }),
-        ("FastCGI roles", {"responder": True, "authorizer": True, "filter": False}),
+        ("FastCGI roles", {"responder": True, "authorizer": True, "filter (wsgi)": True}),
         ("Balancing", balances()),
         ("HTTP", {"HTTP/1.0": True, "HTTP/1.1": True, "HTTP/2": False, "TLS": False, "upgrade (websocket)": False}),
         ("Files", {"openat2 (RESOLVE_BENEATH)": has_openat2(), "sendfile": True, "X-Sendfile": True}),
