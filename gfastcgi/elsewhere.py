@@ -18,9 +18,6 @@ from gfastcgi.logins import require_extra
 
 __all__ = ["Elsewhere", "identity_fields"]
 
-_MOST_CONNECTIONS = 64
-_LARGEST_ANSWER = 1 << 20
-
 
 class Elsewhere:
     """The authorizers of one configuration."""
@@ -53,18 +50,9 @@ class Elsewhere:
 
 
 def _forward(key: str, host: HostConfig) -> Authorizer:
-    from gfastcgi.auth.forward import ForwardAuthorizer
-    from gfastcgi.client.http import Service
+    from gfastcgi.auth.forward import forward_authorizer
 
-    service = Service(
-        host.url,
-        connect_timeout=host.connect_timeout,
-        read_timeout=host.read_timeout or DEFAULT_TIME_LIMIT,
-        queue_timeout=host.queue_timeout,
-        size=host.max_connections or _MOST_CONNECTIONS,
-        largest=_LARGEST_ANSWER,
-    )
-    return ForwardAuthorizer(key, service, host.variables)
+    return forward_authorizer(key, host)
 
 
 def _python(host: HostConfig) -> Authorizer:

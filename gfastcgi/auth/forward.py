@@ -14,10 +14,15 @@ from gfastcgi.auth.answers import ABOUT_THE_FILE, USUAL_VARIABLES, denial, varia
 from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.auth.freshness import max_age, vary
 from gfastcgi.client.http import Answer, Service
+from gfastcgi.config import HostConfig
 from gfastcgi.errors import BadCGIResponse
 from gfastcgi.request import Request
 
-__all__ = ["ForwardAuthorizer"]
+__all__ = ["ForwardAuthorizer", "forward_authorizer"]
+
+_MOST_CONNECTIONS = 64
+_LARGEST_ANSWER = 1 << 20
+_READ_TIMEOUT = 30
 
 _NAME = re.compile(rb"[a-z0-9-]+")
 # Of the connection (RFC 9110 section 7.6.1), or ours to say.
@@ -86,6 +91,19 @@ class ForwardAuthorizer:
                 variables[variable] = _only(name, given[name])
         cookies = tuple(("Set-Cookie", value) for value in given.get("set-cookie", ()))
         return Allow(variables, cookies, max_age(answer.fields), vary(answer.fields))
+
+
+def forward_authorizer(key: str, host: HostConfig) -> ForwardAuthorizer:
+    """The authorizer at `host.url`, with the limits and variables of `host`."""
+    service = Service(
+        host.url,
+        connect_timeout=host.connect_timeout,
+        read_timeout=host.read_timeout or _READ_TIMEOUT,
+        queue_timeout=host.queue_timeout,
+        size=host.max_connections or _MOST_CONNECTIONS,
+        largest=_LARGEST_ANSWER,
+    )
+    return ForwardAuthorizer(key, service, host.variables)
 
 
 def _only(name: str, values: list[str]) -> bytes:

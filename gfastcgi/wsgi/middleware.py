@@ -38,11 +38,15 @@ StartResponse: TypeAlias = "Callable[..., Any]"
 
 
 def authorizer_at(*addresses: str, **options: Any) -> Authorizer:
-    """A FastCGI authorizer at one of `addresses`, each `unix:/path` or `tcp://host:port`.
+    """A FastCGI authorizer at one of `addresses`, each `unix:/path` or `tcp://host:port`; or one at an HTTP URL.
 
     `options` are those of a `HostConfig`, such as `read_timeout` (seconds). Raises `InvalidValue`.
     """
     options = {"mode": "authorizer", "read_timeout": 30, **options}
+    if len(addresses) == 1 and addresses[0].startswith(("http://", "https://")):
+        from gfastcgi.auth.forward import forward_authorizer  # its HTTP client is an extra
+
+        return forward_authorizer(addresses[0], HostConfig(url=addresses[0], **options))
     hosts = make_hosts([HostConfig(**_address(address), **options) for address in addresses])
     pool = Pool(hosts, AsConfigured(random.Random()), clock=time.monotonic)
     return FastCGIAuthorizer(", ".join(addresses), pool, log_stderr)

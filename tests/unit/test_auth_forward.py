@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
+import webob
 from filerig import ask
 from peers.backend import Reply
 from peers.programs import find_peer
 from peers.service import Drip, HTTPService, http
 
+from gfastcgi import AuthorizerMiddleware, authorizer_at
 from gfastcgi.auth.base import Allow, Deny
 from gfastcgi.auth.forward import ForwardAuthorizer
 from gfastcgi.client.http import Service
@@ -319,6 +321,22 @@ def wait_until_here(condition: Callable[[], object]) -> None:
     with gevent.Timeout(5):
         while not condition():
             gevent.sleep(0.005)
+
+
+def test_in_front_of_a_wsgi_application(rig: Rig) -> None:
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ["REMOTE_USER"].encode()]
+
+    gate = authorizer_at(rig.peer.url("/auth"), read_timeout=2)
+    guarded = AuthorizerMiddleware(application, [gate])
+    rig.peer.script = lambda asked: http(202, ("Remote-User", "ann")) if asked.get("cookie") else http(401, body=b"who")
+    answer = webob.Request.blank("/a?b", headers={"Cookie": "a=1", "Remote-User": "root"}).get_response(guarded)
+    assert (answer.status_int, answer.body) == (200, b"ann")
+    assert rig.peer.last.get("x-forwarded-uri") == "/a?b"
+    answer = webob.Request.blank("/").get_response(guarded)
+    assert (answer.status_int, answer.body) == (401, b"who")
+    gate.close()  # type: ignore[attr-defined]
 
 
 def make_certificate(folder: Path, name: str) -> tuple[str, str]:
