@@ -467,6 +467,8 @@ def test_what_is_shared_ends_with_a_no() -> None:
     shared = SharedMemory()
     rig = Rig(shared=shared)
     rig.decide()
+    rig.gate.decide_anew(request_for("/x", cookie="SID=a"), "/www")
+    assert len(shared.kept) == 1
     rig.asked.says = no(404)
     rig.gate.decide_anew(request_for("/x", cookie="SID=a"), "/www")
     assert shared.kept == {}
