@@ -91,7 +91,7 @@ class Gateway:
         self.port = int(self.wait_for(r"listening on http://127\.0\.0\.1:(\d+)")[1])
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        for _ in range(200):
+        for _ in range(1200):
             if found := re.search(pattern, self.log.read_text("utf-8", "replace")):
                 return found
             if self.process.poll() is not None:

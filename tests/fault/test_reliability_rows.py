@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parents[1]
 OK = "Content-Type: text/plain\r\n\r\nok"
 HEAD = b"Content-Type: text/plain\r\n\r\n"
+NO_CHECK = '"check-local" => "disable"'
 
 ROWS = {
     "L5 fairness": (
@@ -130,17 +131,14 @@ def test_every_row_has_its_tests(row: str) -> None:
 
 
 def site_of(*hosts: str, options: str = "", more: str = "") -> str:
-    entries = ", ".join(f'( {host}, "check-local" => "disable"{options} )' for host in hosts)
+    entries = ", ".join(f"( {host}, {NO_CHECK}{options} )" for host in hosts)
     return f'fastcgi.server = ( "/" => ( {entries} ) )\nstatus.statistics-url = "/statistics"\n{more}'
 
 
 # L5
 
 
-@pytest.mark.parametrize("balance", ["fair", "least-connection"])
-def test_loads_differ_by_one_at_most(
-    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], balance: str
-) -> None:
+def test_loads_differ_by_one_at_most(backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]) -> None:
     """Seven requests are held by three hosts; each that leaves makes room where the next one goes."""
     go_on = threading.Semaphore(0)
 
@@ -149,7 +147,7 @@ def test_loads_differ_by_one_at_most(
         return answer(OK)
 
     peers = [backend(hold) for _ in range(3)]
-    site = gateway(site_of(*(peer.option for peer in peers), more=f'fastcgi.balance = "{balance}"\n'))
+    site = gateway(site_of(*(peer.option for peer in peers), more='fastcgi.balance = "fair"\n'))
     load = Load(site, clients=7, requests=70)
     try:
         for released in range(0, 63, 7):
@@ -198,22 +196,34 @@ def test_one_host_away_moves_only_its_share(
 # F1 to F8
 
 
-@pytest.mark.parametrize("read", [0, 1, 3])
-def test_a_body_that_was_begun_is_not_sent_again(
-    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], read: int
-) -> None:
-    """The backend leaves after so many records of STDIN: it may have acted on them."""
+def site_by_key(pairs: dict[str, list[ScriptedBackend]]) -> str:
+    """A site whose key `/name` has the hosts of that name."""
+    keys = [
+        f'"/{name}" => ( {", ".join(f"( {peer.option}, {NO_CHECK} )" for peer in peers)} )'
+        for name, peers in pairs.items()
+    ]
+    return f'fastcgi.server = ( {", ".join(keys)} )\nstatus.statistics-url = "/statistics"\n'
 
-    def leave(connection: BackendConnection) -> None:
+
+def test_a_body_that_was_begun_is_not_sent_again(
+    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]
+) -> None:
+    """The backend leaves after so many records of STDIN, also after none: it may have acted on the request."""
+
+    def leave(connection: BackendConnection, records: int) -> None:
         connection.read_request(until="params")
-        for _ in range(read):
+        for _ in range(records):
             connection.read_record()
 
-    peers = [backend(talk=leave) for _ in range(2)]
-    site = gateway(site_of(*(peer.option for peer in peers)))
-    got = site.request("POST", "/", b"x" * 200_000)
-    assert (got.status, sum(peer.begun for peer in peers)) == (502, 1)
-    assert failures(site) == {"eof_before_headers": 1}
+    cases = {
+        str(records): [backend(talk=lambda connection, records=records: leave(connection, records)) for _ in range(2)]
+        for records in (0, 1, 3)
+    }
+    site = gateway(site_by_key(cases))
+    for name, peers in cases.items():
+        got = site.request("POST", f"/{name}", b"x" * 200_000)
+        assert (got.status, sum(peer.begun for peer in peers)) == (502, 1), name
+    assert failures(site) == {"eof_before_headers": 3}
 
 
 def test_a_half_close_is_an_end(backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]) -> None:
@@ -232,16 +242,18 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("name", GARBAGE)
 def test_garbage_is_shown_in_the_log_and_asks_nobody_again(
-    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], name: str
+    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]
 ) -> None:
-    data, shown = GARBAGE[name]
-    peers = [backend(lambda seen: Reply(data, "close")) for _ in range(2)]
-    site = gateway(site_of(*(peer.option for peer in peers)))
-    assert site.request("POST", "/", b"pay").status == 502
-    assert sum(peer.begun for peer in peers) == 1
-    site.wait_for_log(rf"{shown}.*\(bad_record\)$")
+    cases = {
+        name: [backend(lambda seen, data=data: Reply(data, "close")) for _ in range(2)]
+        for name, (data, _) in GARBAGE.items()
+    }
+    site = gateway(site_by_key(cases))
+    for name, peers in cases.items():
+        assert site.request("POST", f"/{name}", b"pay").status == 502
+        assert sum(peer.begun for peer in peers) == 1, name
+        site.wait_for_log(rf"{GARBAGE[name][1]}.*\(bad_record\)$")
 
 
 def test_an_overloaded_backend_is_left_alone(
@@ -323,18 +335,23 @@ def test_the_request_id_is_1_for_ever() -> None:
     assert core.is_idle
 
 
-@pytest.mark.parametrize("said", [b"", record(6, HEAD)[:3], record(6, HEAD)[:-1], stdout(HEAD)])
-def test_an_end_costs_no_cpu(
-    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], said: bytes
-) -> None:
+def test_an_end_costs_no_cpu(backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]) -> None:
     """In whatever state the connection ended, nothing goes on turning."""
-    site = gateway(site_of(backend(lambda seen: Reply(said, "half")).option))
-    with site.connect() as connection:
-        connection.send(encode_request("POST", "/", b"x"))
-        connection.try_answer()
-        spent = site.cpu_seconds()
-        with pytest.raises(AssertionError):
-            wait_until(lambda: site.cpu_seconds() > spent + 0.1, "a busy loop", 0.3)
+    whole = record(6, HEAD)
+    cases = {
+        str(len(said)): [backend(lambda seen, said=said: Reply(said, "half"))]
+        for said in (b"", whole[:3], whole[:-1], whole)
+    }
+    site = gateway(site_by_key(cases))
+    clients = [site.connect() for _ in cases]
+    for client, name in zip(clients, cases, strict=True):
+        client.send(encode_request("POST", f"/{name}", b"x"))
+        client.try_answer()
+    spent = site.cpu_seconds()
+    with pytest.raises(AssertionError):
+        wait_until(lambda: site.cpu_seconds() > spent + 0.1, "a busy loop", 0.4)
+    for client in clients:
+        client.sock.close()
 
 
 def test_a_head_of_ten_thousand_fields(

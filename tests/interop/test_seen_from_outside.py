@@ -124,19 +124,25 @@ FAILURES: dict[str, tuple[int, Callable[[Seen], bytes | Reply]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def failing(module_backend: Callable[..., ScriptedBackend], module_gateway: Callable[..., Gateway]) -> Gateway:
+    """A gateway with a backend for each cause, at a path of its name."""
+    options = '"check-local" => "disable", "read-timeout" => 1'
+    keys = [
+        f'"/{cause}" => (( {module_backend(script).option}, {options} ))' for cause, (_, script) in FAILURES.items()
+    ]
+    return module_gateway(f'fastcgi.server = ( {", ".join(keys)} )\nstatus.statistics-url = "/stat"\n')
+
+
 @pytest.mark.parametrize("cause", FAILURES)
-def test_a_failure_tells_its_cause(
-    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], cause: str
-) -> None:
+def test_a_failure_tells_its_cause(failing: Gateway, cause: str) -> None:
     """On the page, in the field, in the log and in the counters; and nothing of where the backend is."""
-    status, script = FAILURES[cause]
-    site = gateway(site_of(backend(script), options=', "read-timeout" => 1'))
-    got = site.request("POST", "/app", b"x")
-    assert (got.status, got.get("Proxy-Status")) == (status, proxy_status(cause))
+    got = failing.request("POST", f"/{cause}", b"x")
+    assert (got.status, got.get("Proxy-Status")) == (FAILURES[cause][0], proxy_status(cause))
     assert cause.encode() in got.body
     assert b".sock" not in got.head + got.body
-    assert counters(site)[f"gw.failed.{cause}"] == 1
-    site.wait_for_log(rf"\({cause}\)$")
+    assert counters(failing)[f"gw.failed.{cause}"] == 1
+    failing.wait_for_log(rf"\({cause}\)$")
 
 
 def test_nobody_listens(gateway: Callable[..., Gateway]) -> None:
