@@ -88,8 +88,8 @@ class Grants:
     def __repr__(self) -> str:
         return f"<Grants of {len(self._held)} clients>"
 
-    def __bool__(self) -> bool:
-        return bool(self._held)
+    def __len__(self) -> int:
+        return len(self._held)
 
     def find(self, who: Hashable, path: str) -> Allow | None:
         """The yes that covers `path` for the client `who`."""

@@ -138,7 +138,7 @@ class Keeper:
         decision = self._cache.find(key)
         if decision is not None:
             return decision, "memory"
-        allow = self._grants.find(who, request.path) if self._grants else None
+        allow = self._grants.find(who, request.path)
         return None if allow is None else (allow, "grant")
 
     def _key_of(self, who: Who, request: Request) -> Hashable:
