@@ -11,7 +11,7 @@ from collections.abc import Collection
 from gfastcgi.backend.backend import Host, Proc
 from gfastcgi.backend.states import State
 
-__all__ = ["PATIENCE", "count_alive", "is_coming", "is_crowded", "longest_idle", "next_to_start"]
+__all__ = ["PATIENCE", "count_alive", "grow", "is_coming", "is_crowded", "longest_idle", "next_to_start"]
 
 PATIENCE = 1.0
 """Seconds; a process that is started again within them is waited for, by requests that nobody else can serve."""
@@ -30,6 +30,13 @@ def next_to_start(host: Host) -> Proc | None:
     if not _is_supervised(host) or any(proc.state is State.DIED for proc in host.procs):
         return None
     return next((proc for proc in host.procs if proc.state in _STARTABLE), None)
+
+
+def grow(host: Host) -> None:
+    """Has the next process of `host` started, if there is one to start."""
+    proc = next_to_start(host)
+    if proc is not None and proc.grow is not None:
+        proc.grow()
 
 
 def is_crowded(host: Host) -> bool:

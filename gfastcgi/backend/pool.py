@@ -83,7 +83,7 @@ class Pool:
         if self._resting:
             self.tick()
         lease = self._lease_for(request, tried) if self._recovering else self._find(request, tried)
-        if lease is None and not self._is_served(tried):
+        if lease is None and not self._waits_like(tried) and not self._is_served(tried):
             raise unavailable(self.hosts, tried)
         return lease
 
@@ -92,11 +92,11 @@ class Pool:
         lease = self._lease_for(waiter.request, waiter.tried)
         if lease is not None:
             waiter.grant(lease)
-        elif self._is_served(waiter.tried):
+        elif self._waits_like(waiter.tried) or self._is_served(waiter.tried):
             self._waiters[waiter] = self._clock()
             for host in self.hosts:
-                if (proc := growth.next_to_start(host)) is not None and proc.grow is not None:
-                    proc.grow()
+                if host.procs and host.procs[0].grow is not None:
+                    growth.grow(host)
         else:
             waiter.fail(unavailable(self.hosts, waiter.tried))
 
@@ -108,6 +108,11 @@ class Pool:
     def waiting(self) -> int:
         """How many wait."""
         return len(self._waiters)
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiters)
 
     @property
     def leased(self) -> int:
@@ -387,6 +392,10 @@ class Pool:
         for waiter in [waiter for waiter in self._waiters if not self._is_served(waiter.tried)]:
             del self._waiters[waiter]
             waiter.fail(unavailable(self.hosts, waiter.tried))
+
+    def _waits_like(self, tried: Collection[Proc]) -> bool:
+        """Whether somebody who wants no more than one who has tried `tried` waits already: then both are served."""
+        return not tried and bool(self._waiters)
 
     def _is_served(self, tried: Collection[Proc]) -> bool:
         """Whether a proc runs that is none of `tried`, or will soon."""

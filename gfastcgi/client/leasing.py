@@ -6,12 +6,9 @@ leaves nothing behind. The pool decides, here is only waited.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
-from gevent import get_hub
+from gevent import get_hub, getcurrent
 
 from gfastcgi.backend.backend import Proc
 from gfastcgi.backend.pool import Lease, Pool
@@ -29,6 +26,9 @@ def obtain(pool: Pool, request: RequestKey, tried: list[Proc]) -> Lease:
 
     Raises `NoBackendAvailable` when none runs, `Overloaded` after `"queue-timeout"` seconds in the queue.
     """
+    # Nobody overtakes those who wait: what is free is theirs.
+    if pool.has_waiters and not tried:
+        return _queue(pool, request, tried)
     return pool.acquire(request, tried) or _queue(pool, request, tried)
 
 
@@ -36,7 +36,8 @@ def _queue(pool: Pool, request: RequestKey, tried: list[Proc]) -> Lease:
     turn = _Turn(request, tried)
     pool.enqueue(turn)
     try:
-        _await(pool, turn)
+        if turn.lease is None and turn.error is None:
+            _await(pool, turn)
     except BaseException:
         pool.leave(turn)
         if turn.lease is not None:
@@ -49,58 +50,56 @@ def _queue(pool: Pool, request: RequestKey, tried: list[Proc]) -> Lease:
 
 
 def _await(pool: Pool, turn: _Turn) -> None:
+    deadlines = Deadlines.here()
     seconds = pool.hosts[0].config.queue_timeout or _FOREVER
-    end = monotonic() + seconds
+    now = monotonic()
+    end = now + seconds
     while turn.lease is None and turn.error is None:
-        now = monotonic()
         if now >= end:
             raise Overloaded(f"no free connection within {seconds} s", cause="queue_timeout")
         # A proc that has rested serves those who wait, though no new request asks for it.
         rested = pool.tick() or end
-        with contextlib.suppress(StreamTimeout):
-            Deadlines.here().wait(turn, max(min(end, rested) - now, 0.001))
+        turn.is_parked = True
+        try:
+            deadlines.park(max(min(end, rested) - now, 0.001))
+            return
+        except StreamTimeout:
+            now = monotonic()
+        finally:
+            turn.is_parked = False
 
 
 class _Turn:
-    """A place in the pool's queue; to the hub it looks like a watcher that fires when the lease is granted."""
+    """A place in the pool's queue, and the greenlet that waits there."""
 
-    __slots__ = ("_args", "_callback", "error", "lease", "request", "tried")
+    __slots__ = ("_greenlet", "_loop", "error", "is_parked", "lease", "request", "tried")
 
     def __init__(self, request: RequestKey, tried: list[Proc]) -> None:
         self.request = request
         self.tried = tried
         self.lease: Lease | None = None
         self.error: NoBackendAvailable | None = None
-        self._callback: Callable[..., Any] | None = None
-        self._args: tuple[Any, ...] = ()
+        self.is_parked = False
+        """Whether the greenlet has given the hub its turn, and waits for nothing else."""
+        self._greenlet = getcurrent()
+        self._loop = get_hub().loop
 
     def __repr__(self) -> str:
         return f"<_Turn {'granted' if self.lease else 'failed' if self.error else 'waiting'}>"
 
-    def start(self, callback: Callable[..., Any], *args: Any) -> None:
-        """The hub waits: `callback` is to be called."""
-        self._callback, self._args = callback, args
-        if self.lease is not None or self.error is not None:
-            self._wake()
-
-    def stop(self) -> None:
-        """The hub waits no more."""
-        self._callback = None
-
     def grant(self, lease: Lease) -> None:
         """The pool has a lease for it."""
         self.lease = lease
-        self._wake()
+        if self.is_parked:
+            self._loop.run_callback(self._wake)
 
     def fail(self, error: NoBackendAvailable) -> None:
         """The pool will never have one."""
         self.error = error
-        self._wake()
+        if self.is_parked:
+            self._loop.run_callback(self._wake)
 
     def _wake(self) -> None:
-        if self._callback is not None:
-            get_hub().loop.run_callback(self._fire)
-
-    def _fire(self) -> None:
-        if self._callback is not None:
-            self._callback(*self._args)
+        # It may have been killed, or have timed out, in the meantime.
+        if self.is_parked:
+            self._greenlet.switch()

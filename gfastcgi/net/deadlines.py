@@ -23,6 +23,8 @@ TICK = 0.1
 """Seconds by which a deadline may be late."""
 
 _of_hub: WeakKeyDictionary[Any, Deadlines] = WeakKeyDictionary()
+# Most programs have one hub: the last that was asked for is found without a look into the dictionary.
+_last: list[Deadlines] = []
 
 
 class Deadlines:
@@ -41,9 +43,12 @@ class Deadlines:
     def here() -> Deadlines:
         """The one of the running thread's hub, made at first use."""
         hub = get_hub()
+        if _last and _last[0]._hub is hub:
+            return _last[0]
         found = _of_hub.get(hub)
         if found is None:
             found = _of_hub[hub] = Deadlines(hub)
+        _last[:] = [found]
         return found
 
     def __repr__(self) -> str:
@@ -62,6 +67,17 @@ class Deadlines:
             self._hub.wait(watcher)
         finally:
             del waits[me]
+
+    def park(self, seconds: float) -> None:
+        """Gives the hub its turn until somebody switches back; raises `StreamTimeout` after `seconds`."""
+        me = getcurrent()
+        if not self._is_ticking:
+            self._start()
+        self._waits[me] = monotonic() + seconds
+        try:
+            self._hub.switch()
+        finally:
+            del self._waits[me]
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Calls `callback` from the hub at the next tick, unless it is taken back by `not_soon`."""
