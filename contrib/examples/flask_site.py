@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import webob
 from flask import Flask, Response, request, url_for
 
-from gfastcgi.server.authorizer import authorizer
+from gfastcgi import authorizer
 
 application = Flask(__name__)
 

@@ -21,6 +21,7 @@ import gevent
 from gevent import get_hub, socket
 
 from gfastcgi import log
+from gfastcgi.auth.python import PythonAuthorizer
 from gfastcgi.cli.console import print_fault
 from gfastcgi.cli.site import parse_address
 from gfastcgi.errors import GfastcgiError, InvalidValue
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("app", metavar="MODULE:APP", help="the application; APP is `application` when it is left out")
+    add("app", metavar="MODULE:APP", help="the application, or an authorizer; APP is `application` when left out")
     add("--bind", default="fd:0", metavar="ADDRESS", help="unix:PATH, HOST:PORT or fd:N (default fd:0, as spawners do)")
     add("--socket-mode", type=_mode, metavar="MODE", help="the unix socket's mode, in octal, such as 0660")
     add("--socket-owner", metavar="USER[:GROUP]", help="the unix socket's owner, where we may give it away")
@@ -141,6 +142,8 @@ def _serve(options: argparse.Namespace, listener: socket.socket, worker: Worker 
         app = _load(options.app, "application")
         authorizer = _load(options.authorizer, "authorizer") if options.authorizer else None
         filter = _load(options.filter, "application") if options.filter else None
+        if isinstance(app, PythonAuthorizer):
+            app, authorizer = None, authorizer or app
     except GfastcgiError as error:
         print_fault(error)
         return EXIT_START
@@ -153,7 +156,7 @@ def _serve(options: argparse.Namespace, listener: socket.socket, worker: Worker 
             worker.ready()
 
     serve(
-        Threaded(app, options.threads) if options.threads else app,
+        Threaded(app, options.threads) if app is not None and options.threads else app,
         listener=listener, authorizer=authorizer, filter=filter, stop_timeout=options.stop_timeout,
         max_connections=options.max_connections, max_requests=options.max_requests,
         is_multiprocess=options.workers > 1 or options.bind.startswith("fd:"), on_start=on_start,

@@ -1,53 +1,53 @@
 """Authorizers in Python as FastCGI applications of the role AUTHORIZER (FastCGI 1.0 section 6.3).
 
-Contract: a function of a `webob.Request` that says yes or no; what it does not say clearly, or raises, is no yes: the
-web server gets a 500, which denies.
+Contract: a function of a `webob.Request` that says yes or no, such as `@gfastcgi.authorizer` makes; what it does not
+say clearly, or raises, is no yes: the web server gets a 500, which denies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import update_wrapper
 from typing import Any
 
+import gevent
 import webob
+from webob.exc import WSGIHTTPException
 
 from gfastcgi.auth.base import Allow, Deny
 
-__all__ = ["Answer", "Authorizer", "authorizer"]
+__all__ = ["Authorizer", "Decide"]
 
-Answer = Allow | Deny | webob.Response | str | bool
-"""What an authorizer may answer:
+Decide = Callable[[webob.Request], Any]
+"""An authorizer. It answers with
 
-`Allow`: its variables become meta-variables of the request. `Deny`: its response goes to the client. `True` and
-`False`: yes, and a plain 403. A `str`: yes, and REMOTE_USER. A `webob.Response`: as the protocol has it, 200 allows
-with the response's `Variable-NAME` fields, all else denies.
+an `Allow`: its variables become meta-variables of the request; a `Deny`: its response goes to the client; `True`: yes;
+a `str`: yes, and REMOTE_USER; `False`, `None` or "": a plain 403; a `webob.Response`: as the protocol has it, 200
+allows with the response's `Variable-NAME` fields, all else denies. A `webob.exc` exception is a denial.
 """
 
 
 class Authorizer:
-    """A function that decides, as a WSGI application of the role AUTHORIZER."""
+    """A function that decides, as a WSGI application. Its attribute `time_limit` is respected: seconds, 0: none."""
 
-    def __init__(self, decide: Callable[[webob.Request], Answer]) -> None:
+    def __init__(self, decide: Decide) -> None:
         self._decide = decide
-        update_wrapper(self, decide, updated=())
 
     def __repr__(self) -> str:
-        return f"<Authorizer {getattr(self, '__qualname__', self._decide)}>"
+        return f"<Authorizer {self._decide!r}>"
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """PEP 3333's. Raises TypeError, ValueError for an answer that is none."""
-        response = _response(self._decide(webob.Request(environ)))
+        """PEP 3333's. Raises TypeError, ValueError for an answer that is none, `gevent.Timeout` past the limit."""
+        with gevent.Timeout(getattr(self._decide, "time_limit", 0) or None):
+            try:
+                answer = self._decide(webob.Request(environ))
+            except WSGIHTTPException as error:  # both an answer and an exception
+                answer = Deny(error)
+        response = _response(answer)
         chunks: Iterable[bytes] = response(environ, start_response)
         return chunks
 
 
-def authorizer(decide: Callable[[webob.Request], Answer]) -> Authorizer:
-    """Makes an authorizer of a function, for `FastCGIServer` and `gfastcgi wsgi`: `@authorizer`."""
-    return Authorizer(decide)
-
-
-def _response(answer: Answer) -> webob.Response:
+def _response(answer: Any) -> webob.Response:
     if isinstance(answer, webob.Response):
         return answer
     if isinstance(answer, Allow):
@@ -56,13 +56,11 @@ def _response(answer: Answer) -> webob.Response:
         return _denied(answer.response)
     if answer is True:
         return _allowed(Allow())
-    if answer is False:
+    if answer is False or answer is None or answer == "":
         return webob.Response("Forbidden\n", status=403, content_type="text/plain")
-    if isinstance(answer, str) and answer:
+    if isinstance(answer, str):
         return _allowed(Allow({b"REMOTE_USER": answer.encode()}))
-    raise TypeError(
-        f"an authorizer answers Allow, Deny, a webob.Response, a user's name, True or False, not {answer!r}"
-    )
+    raise TypeError(f"an authorizer answers Allow, Deny, a webob.Response, a user's name or a bool, not {answer!r}")
 
 
 def _allowed(allow: Allow) -> webob.Response:

@@ -15,12 +15,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import gevent
-import webob
 from gevent import get_hub, socket
 from gevent.event import Event
 
 from gfastcgi.fcgi import constants
-from gfastcgi.server import authorizer as authorizers
+from gfastcgi.server.authorizer import Authorizer, Decide
 from gfastcgi.server.fastcgi_connection import Connection
 from gfastcgi.server.fastcgi_request import ROLE_NAMES, Service
 from gfastcgi.server.wsgi import WSGIApp, fixed_environ
@@ -92,7 +91,7 @@ class FastCGIServer:
     """Serves `app` in each of `roles`, and `authorizer` and `filter` in theirs; the others are UNKNOWN_ROLE.
 
     `app` and `filter` are WSGI applications; a filter finds the file that it works on as `environ["fastcgi.data"]`.
-    `authorizer` is a function, or made by `@authorizer`; as `app` the latter plays its own role.
+    `authorizer` is a function of a `webob.Request`, such as `@gfastcgi.authorizer` makes.
     Connections beyond `max_connections` wait unaccepted; requests beyond `max_requests` are ended with OVERLOADED.
     `allowed_addresses`: the IP addresses that may connect; None: those of FCGI_WEB_SERVER_ADDRS (section 3.2); empty:
     all. `is_multiprocess`: other processes serve the same application (`wsgi.multiprocess`). `environ`: more for every
@@ -104,9 +103,9 @@ class FastCGIServer:
         self,
         listener: socket.socket,
         app: WSGIApp | None = None,
-        roles: Collection[str] | None = None,
+        roles: Collection[str] = ("responder",),
         *,
-        authorizer: Callable[[webob.Request], authorizers.Answer] | authorizers.Authorizer | None = None,
+        authorizer: Decide | None = None,
         filter: WSGIApp | None = None,
         environ: Mapping[str, Any] | None = None,
         max_connections: int = 1024,
@@ -146,6 +145,11 @@ class FastCGIServer:
 
     def __repr__(self) -> str:
         return f"<FastCGIServer {len(self._connections)} connections, {self._service.open_requests} requests>"
+
+    @property
+    def address(self) -> Any:
+        """Where it listens, as sockets have it: a path, or host and port."""
+        return self._listener.getsockname()
 
     def start(self) -> None:
         """Begins to accept, and returns."""
@@ -225,18 +229,16 @@ class FastCGIServer:
 
 def _cast(
     app: WSGIApp | None,
-    roles: Collection[str] | None,
-    authorizer: Callable[[webob.Request], authorizers.Answer] | authorizers.Authorizer | None,
+    roles: Collection[str],
+    authorizer: Decide | None,
     filter: WSGIApp | None,
 ) -> dict[int, WSGIApp]:
     """Who plays which role. Raises ValueError."""
     played: list[tuple[str, WSGIApp]] = []
     if app is not None:
-        own = ("authorizer",) if isinstance(app, authorizers.Authorizer) else ("responder",)
-        played += [(role, app) for role in (own if roles is None else roles)]
+        played += [(role, app) for role in roles]
     if authorizer is not None:
-        is_made = isinstance(authorizer, authorizers.Authorizer)
-        played.append(("authorizer", authorizer if is_made else authorizers.Authorizer(authorizer)))  # type: ignore[arg-type]
+        played.append(("authorizer", Authorizer(authorizer)))
     if filter is not None:
         played.append(("filter", filter))
     cast: dict[int, WSGIApp] = {}

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 APPLICATION = """
 import webob
-from gfastcgi.auth.base import Allow, Deny
-from gfastcgi.server.authorizer import authorizer
+from gfastcgi import Allow, authorizer
+from gfastcgi.auth.base import Deny
 
 @authorizer
 def guard(request):

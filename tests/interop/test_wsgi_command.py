@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 APP = """
 import os
-from gfastcgi.server.authorizer import authorizer
+from gfastcgi import authorizer
 VERSION = {version!r}
 
 def application(environ, start_response):

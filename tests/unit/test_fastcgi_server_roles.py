@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import pytest
-import webob
+import webob.exc
 from fcgirig import Rig, echo, hello, params, told
 from gevent import socket
 from gevent.event import Event
 
+from gfastcgi import authorizer
 from gfastcgi.auth.base import Allow, Deny
 from gfastcgi.fcgi import constants as c
 from gfastcgi.fcgi.connection import EndRequest
-from gfastcgi.server.authorizer import Authorizer, authorizer
 from gfastcgi.server.fastcgi import FastCGIServer
 
 if TYPE_CHECKING:
@@ -46,15 +46,24 @@ def test_a_yes(rig: Rig, answer: Any, fields: list[bytes]) -> None:
     assert [line for line in head if line in fields] == fields
 
 
-@pytest.mark.parametrize("answer", [False, Deny(refusal()), refusal()])
+@pytest.mark.parametrize("answer", [False, None, "", Deny(refusal()), refusal()])
 def test_a_no(rig: Rig, answer: Any) -> None:
     found = rig.serve(authorizer=lambda request: answer).request(role=c.AUTHORIZER)
     assert found.head.startswith(b"Status: 403 Forbidden\r\n")
     assert found.body
 
 
+@pytest.mark.parametrize(("answer", "status"), [(webob.exc.HTTPForbidden(), 403), (webob.exc.HTTPOk(), 500)])
+def test_what_is_raised_is_no_yes(rig: Rig, answer: Exception, status: int) -> None:
+    def decide(request: webob.Request) -> bool:
+        raise answer
+
+    found = rig.serve(authorizer=decide).request(role=c.AUTHORIZER)
+    assert found.head.startswith(b"Status: %d " % status)
+
+
 @pytest.mark.parametrize(
-    "answer", [None, "", 1, 0, b"ada", "a\r\nb", [], Deny(webob.Response("open")), Allow({b"A": b"1\r\nStatus: 200"})]
+    "answer", [1, 0, b"ada", "a\r\nb", [], Deny(webob.Response("open")), Allow({b"A": b"1\r\nStatus: 200"})]
 )
 def test_what_is_no_answer_denies(rig: Rig, answer: Any) -> None:
     found = rig.serve(authorizer=lambda request: answer).request(role=c.AUTHORIZER)
@@ -62,16 +71,16 @@ def test_what_is_no_answer_denies(rig: Rig, answer: Any) -> None:
     assert found.end == EndRequest(1, 1, 0)
 
 
-def test_the_decorator(rig: Rig) -> None:
-    @authorizer
+def test_the_decorator_and_its_time_limit(rig: Rig) -> None:
+    @authorizer(time_limit=0.05)
     def guard(request: webob.Request) -> str:
-        """Lets everybody in."""
+        if request.method == "POST":
+            Event().wait()
         return str(request.method)
 
-    assert isinstance(guard, Authorizer)
-    assert (guard.__doc__, repr(guard)) == ("Lets everybody in.", f"<Authorizer {guard.__qualname__}>")
-    client = rig.serve(guard)
+    client = rig.serve(authorizer=guard)
     assert b"Variable-REMOTE_USER: GET" in client.request(role=c.AUTHORIZER).head
+    assert client.request(role=c.AUTHORIZER, pairs=params(REQUEST_METHOD="POST")).head.startswith(b"Status: 500 ")
     assert client.request(role=c.RESPONDER).end == EndRequest(1, 0, c.UNKNOWN_ROLE)
 
 
