@@ -31,6 +31,7 @@ from gfastcgi.gateway import Gateway
 from gfastcgi.http.request import Limits
 from gfastcgi.log import LogFile
 from gfastcgi.logins import Logins
+from gfastcgi.mounts import Mounts
 from gfastcgi.net.listeners import listen
 from gfastcgi.request import Log
 from gfastcgi.resolve import Resolver
@@ -56,7 +57,7 @@ _RESERVED_FDS = 32
 _FDS_OF_PROC = 4
 """Those of a spawned process: its socket, its output, its end."""
 
-_PREPARED = frozenset({"extensions", "accesslog_filename", "accesslog_format"})
+_PREPARED = frozenset({"extensions", "accesslog_filename", "accesslog_format", "wsgi_server"})
 
 
 class App:
@@ -74,6 +75,7 @@ class App:
             # Backends and logs that a conditional names start with the others, not with the first request they meet.
             self._parts.backends.prepare(settings)
             self._parts.gates.prepare(settings)
+            self._parts.mounts.find(settings)
             self._parts.access_log(settings)
 
     def __repr__(self) -> str:
@@ -218,6 +220,7 @@ class _Parts:
         self.shared = self._shared_decisions(config.server)
         self.gates = Gates(self.backends, audit=self._audit, shared=self.shared)
         self.logins = Logins(audit=self._audit)
+        self.mounts = Mounts()
 
     def _shared_decisions(self, server: ServerConfig) -> SharedDecisions | None:
         """What gateways share. Raises `InvalidValue`."""
@@ -253,6 +256,7 @@ class _Parts:
             upload_dir=self._upload_dir,
             clock=time.monotonic,
             logins=self.logins.gates(settings),
+            apps=self.mounts.find(settings),
             hygiene=Hygiene(identity_fields(settings), settings.allow_fields, clock=time.monotonic, tell=log.warning),
             audit=self._audit,
         )

@@ -6,7 +6,7 @@ objects from it. Defaults are lighttpd's unless a comment says otherwise; every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ __all__ = [
     "RewriteRule",
     "ServerConfig",
     "Settings",
+    "WSGIMount",
     "Where",
 ]
 
@@ -157,6 +158,19 @@ class Extension:
         return self.key.startswith("/")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class WSGIMount:
+    """One key of `wsgi.server`: the WSGI application `app`, or where it is (`package.module:name`), beneath `key`."""
+
+    key: str
+    app: str | Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+    where: Where = Where()
+
+    def covers(self, path: str) -> bool:
+        """Whether `path` is the key's, or beneath it: "/app" is not "/apple"."""
+        return path.startswith(self.key) and path[len(self.key.rstrip("/")) :][:1] in ("", "/")
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """`$HTTP["host"] =~ "..."`: `variable` is what stands between `$` and the operator."""
@@ -225,6 +239,7 @@ class Settings:
     redirect_code: int = 301
     extensions: tuple[Extension, ...] = ()
     map_extensions: tuple[tuple[str, str], ...] = ()
+    wsgi_server: tuple[WSGIMount, ...] = ()
     balance: str = "least-connection"
     authorizers: Literal["all", "any"] = "all"
     allow_fields: tuple[str, ...] = ()

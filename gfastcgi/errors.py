@@ -11,6 +11,7 @@ GfastcgiError
 |- BackendError                  a backend could not serve
 |  |- ConnectError 503  ConnectTimeout 504  BackendClosed 502  BackendTimeout 504
 |  |- Overloaded 503  NoBackendAvailable 503  UnknownRole 502  UnexpectedStatus 502
+|  |- ApplicationError 500       a Python application in our own process
 |- StreamError                   a byte stream ended or stalled (renamed once, in net/)
 |  |- StreamClosed  StreamTimeout  ClientClosed
 |- ConfigError                   ConfigSyntaxError  UnknownOption  InvalidValue; file and line of each
@@ -27,6 +28,7 @@ from collections.abc import Sequence
 __all__ = [
     "CAUSES",
     "SHORTAGES",
+    "ApplicationError",
     "BackendClosed",
     "BackendError",
     "BackendTimeout",
@@ -249,6 +251,12 @@ class UnexpectedStatus(BackendError):
     """END_REQUEST carried an app_status or protocol_status that spoils the answer."""
 
     cause = "app_status"
+
+
+class ApplicationError(BackendError):
+    """A WSGI application in the gateway's own process raised something."""
+
+    status_hint = 500
 
 
 class StreamError(GfastcgiError):

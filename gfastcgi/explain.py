@@ -135,6 +135,15 @@ class _Teller:
     def _route(self, request: Request, site: Site, place: Place) -> Record:
         if place.is_statistics:
             return {"kind": "statistics", "status": 200}
+        if place.app is not None and place.route is not None:
+            return {
+                "kind": "wsgi",
+                "key": place.app.key,
+                "app": place.app.name,
+                "script_name": place.route.script_name,
+                "path_info": place.route.path_info,
+                "sends": self._pairs(place.app.variables(request, place.route)),
+            }
         if place.responder is None or place.route is None:
             return _told_file(request, site, place)
         route, responder = place.route, place.responder

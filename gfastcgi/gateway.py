@@ -133,6 +133,8 @@ class Gateway:
     def _fetch(self, request: Request, site: Site, place: Place) -> webob.Response | str:
         if place.responder is not None and place.route is not None:
             return self._forward(request, site, place.responder, place.route)
+        if place.app is not None and place.route is not None:
+            return place.app.call(request, place.route, self._count)
         if place.is_statistics:
             return self._tell_statistics(request)
         return self._send_file(request, site, place.resource)

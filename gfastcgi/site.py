@@ -20,6 +20,7 @@ from gfastcgi.request import Log
 from gfastcgi.resolve import Resolver, Resource
 from gfastcgi.rewrite import Redirector, Rewriter
 from gfastcgi.routing import Route, mapped, match, matches, split
+from gfastcgi.wsgi.mounted import Mounted
 
 __all__ = ["Place", "Responder", "Site"]
 
@@ -48,6 +49,8 @@ class Place(NamedTuple):
     """Seconds after which the gates are asked again while an answer is sent; 0: never."""
     is_statistics: bool = False
     """The counters are asked for: neither `responder` nor `resource`."""
+    app: Mounted | None = None
+    """The application in our own process that has the path, by `route`: neither `responder` nor `resource`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +70,7 @@ class Site:
     clock: Callable[[], float]
     logins: Sequence[Gate] = ()
     """Those of `auth.require`: of these the first whose key fits guards a path, before all others."""
+    apps: Sequence[Mounted] = ()
     hygiene: Hygiene | None = None
     audit: AuditLog | None = None
     shelf: Shelf = field(init=False, default_factory=Shelf)
@@ -96,6 +100,12 @@ class Site:
         if path == self.settings.statistics_url:
             return Place(gates, self.resolver(path).root, None, None, None, self._is_denied(path), is_statistics=True)
         resolver = next((gate.resolver for gate in gates if gate.resolver is not None), None) or self.resolver(path)
+        app = next((app for app in self.apps if app.fits(path)), None)
+        if app is not None:
+            root = resolver.root
+            return Place(
+                gates, root, None, None, app.route(path, root), self._is_denied(path), _recheck(gates), app=app
+            )
         routed = self._route_by_prefix(path, resolver)
         resource = None
         if routed is None:
@@ -106,8 +116,7 @@ class Site:
         gates += [gate for gate in also if gate not in gates]
         is_denied = self._is_denied(path) or self._is_denied(served)
         responder, route = routed or (None, None)
-        recheck = min((gate.recheck for gate in gates if gate.recheck), default=0)
-        return Place(gates, resolver.root, resource, responder, route, is_denied, recheck)
+        return Place(gates, resolver.root, resource, responder, route, is_denied, _recheck(gates))
 
     def _login(self, path: str) -> list[Gate]:
         return [gate for gate in self.logins if path.startswith(gate.key)][:1]
@@ -140,3 +149,7 @@ class Site:
         if settings.access_deny and path.endswith(settings.access_deny):
             return True
         return bool(settings.access_allow) and not path.endswith(settings.access_allow)
+
+
+def _recheck(gates: Sequence[Gate]) -> int:
+    return min((gate.recheck for gate in gates if gate.recheck), default=0)

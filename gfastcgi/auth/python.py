@@ -106,14 +106,14 @@ def authorizer(function: Check | None = None, /, *, time_limit: float = DEFAULT_
     return PythonAuthorizer(function, time_limit=time_limit)
 
 
-def load(name: str, folder: str = "") -> Check:
+def load(name: str, folder: str = "", *, option: str = '"python"') -> Callable[..., Any]:
     """What `package.module:name` names, looked for beside Python's own places in `folder`.
 
-    Raises `InvalidValue`, also for whatever the module raises as it is imported.
+    Raises `InvalidValue`, which begins with `option`, also for whatever the module raises as it is imported.
     """
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
-        raise InvalidValue(f'"python" takes "package.module:name", not "{name}"')
+        raise InvalidValue(f'{option} takes "package.module:name", not "{name}"')
     if folder and folder not in sys.path:
         sys.path.append(folder)
     try:
@@ -121,9 +121,9 @@ def load(name: str, folder: str = "") -> Check:
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:
-        raise InvalidValue(f'"python" => "{name}": {type(error).__name__}: {error}') from error
+        raise InvalidValue(f'{option} => "{name}": {type(error).__name__}: {error}') from error
     if not callable(found):
-        raise InvalidValue(f'"python" => "{name}" is no function, but {found!r}')
+        raise InvalidValue(f'{option} => "{name}" is no function, but {found!r}')
     return found  # type: ignore[no-any-return]
 
 

@@ -119,8 +119,11 @@ def _route(route: Record, *, is_guarded: bool) -> Iterator[str]:
         yield _line("beneath", route["root"])
         yield _line("answer", f"{route['status']}{condition}")
     else:
-        yield paint(_line("responder", f"{route['key']}  {', '.join(route['backends'])}"), "cyan", sys.stdout)
-        yield _line("balance", route["balance"])
+        if kind == "wsgi":
+            yield paint(_line("application", f"{route['key']}  {route['app']}"), "cyan", sys.stdout)
+        else:
+            yield paint(_line("responder", f"{route['key']}  {', '.join(route['backends'])}"), "cyan", sys.stdout)
+            yield _line("balance", route["balance"])
         yield _line("script", f"{route['script_name']} + {route['path_info'] or '(no PATH_INFO)'}")
         yield _line(
             "asked", f"with these{condition}, and with what the authorizers say" if is_guarded else "with these"

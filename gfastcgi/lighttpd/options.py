@@ -15,6 +15,7 @@ from gfastcgi.lighttpd.caching import cache
 from gfastcgi.lighttpd.flags import feature_flags
 from gfastcgi.lighttpd.health import health_check
 from gfastcgi.lighttpd.kinds import Kind
+from gfastcgi.lighttpd.mounts import mounts
 from gfastcgi.lighttpd.nodes import Array, Value
 
 __all__ = ["DIRECTIVES", "HOST_OPTIONS", "Option", "default_of", "options_table"]
@@ -210,6 +211,7 @@ DIRECTIVES: dict[str, Option] = {
         Option("accesslog.filename", ("accesslog_filename",), kinds.log_path, "file of the access log; absent: stderr"),
         Option("accesslog.format", ("accesslog_format",), kinds.text, "form of its lines"),
         Option("fastcgi.server", ("extensions",), _extensions, "backends by extension"),
+        Option("wsgi.server", ("wsgi_server",), mounts, "WSGI applications in the gateway's own process, by prefix"),
         Option("fastcgi.map-extensions", ("map_extensions",), kinds.pairs, "extensions that share another's backends"),
         Option(
             "fastcgi.balance", ("balance",),

@@ -1,22 +1,26 @@
-"""One FastCGI request as a call of a WSGI application (PEP 3333), free of connections.
+"""One request as a call of a WSGI application (PEP 3333), free of connections.
 
 Contract: `complete_environ` makes an environ of meta-variables; `Answer.respond` calls the application, sends what it
-must not hold back, and returns the rest, so that a short answer leaves in one piece with its end.
+must not hold back, and returns the rest, so that a short answer leaves in one piece with its end. `PulledAnswer.begin`
+calls it up to the first piece of its body, and leaves the rest to who asks for it.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 __all__ = [
     "Answer",
     "ErrorStream",
     "FileWrapper",
+    "PulledAnswer",
     "WSGIApp",
     "complete_environ",
     "fixed_environ",
@@ -43,6 +47,9 @@ _NOT_IN_ENVIRON = ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH", "HTTP_PROXY")
 _DEFAULTS = (
     ("REQUEST_METHOD", "GET"), ("QUERY_STRING", ""), ("SERVER_NAME", "localhost"), ("SERVER_PROTOCOL", "HTTP/1.0"),
 )  # fmt: skip
+
+
+_WRITTEN_IN_MEMORY = 65536
 
 
 class Readable(Protocol):
@@ -147,15 +154,12 @@ class ErrorStream:
             self._send(line.encode("utf-8", "backslashreplace"))
 
 
-class Answer:
-    """The answer to one request. `send` takes bytes of the CGI response and returns when they are on their way."""
+class _Beginning(ABC):
+    """What an application says by `start_response`; where its `write` leads is for others to say."""
 
-    __slots__ = ("_has_body", "_head", "_send", "is_begun")
+    __slots__ = ("_head", "is_begun")
 
-    def __init__(self, send: Callable[[bytes], None], *, has_body: bool = True) -> None:
-        """`has_body` False: a HEAD, to which a script must not answer with a body (RFC 3875 section 4.3.2)."""
-        self._send = send
-        self._has_body = has_body
+    def __init__(self) -> None:
         self._head: bytes | None = None
         self.is_begun = False
         """True once a part of the answer has been sent: no other can take its place."""
@@ -175,13 +179,9 @@ class Answer:
         self._head = _encode_head(status, fields)
         return self.write
 
+    @abstractmethod
     def write(self, data: bytes) -> None:
-        """Sends a piece of the body, behind the head when it is the first."""
-        if data:
-            head = self._take_head()
-            data = head + data if self._has_body else head
-            if data:
-                self._send(data)
+        """PEP 3333's."""
 
     def _take_head(self) -> bytes:
         if self._head is None:
@@ -190,6 +190,26 @@ class Answer:
             return b""
         self.is_begun = True
         return self._head
+
+
+class Answer(_Beginning):
+    """The answer to one request. `send` takes bytes of the CGI response and returns when they are on their way."""
+
+    __slots__ = ("_has_body", "_send")
+
+    def __init__(self, send: Callable[[bytes], None], *, has_body: bool = True) -> None:
+        """`has_body` False: a HEAD, to which a script must not answer with a body (RFC 3875 section 4.3.2)."""
+        super().__init__()
+        self._send = send
+        self._has_body = has_body
+
+    def write(self, data: bytes) -> None:
+        """Sends a piece of the body, behind the head when it is the first."""
+        if data:
+            head = self._take_head()
+            data = head + data if self._has_body else head
+            if data:
+                self._send(data)
 
     def respond(self, application: WSGIApp, environ: dict[str, Any]) -> bytes:
         """Calls the application; returns what is still to be sent. Its errors and those of `send` come through."""
@@ -207,6 +227,79 @@ class Answer:
                 close()
         head = self._take_head()
         return head + body if self._has_body else head
+
+
+class PulledAnswer(_Beginning):
+    """An answer whose body is asked for, piece by piece: iterate over it, behind `begin`, and close it.
+
+    What `write` was given is kept until then, in a file when it is much.
+    """
+
+    __slots__ = ("_first", "_pieces", "_result", "_written", "fields", "status")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status = ""
+        self.fields: list[tuple[str, str]] = []
+        self._written: IO[bytes] | None = None
+        self._result: Iterable[bytes] = ()
+        self._pieces: Iterator[bytes] | None = None
+        self._first = b""
+
+    def start_response(
+        self, status: str, fields: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333's. Raises ValueError for what could not be sent safely."""
+        write = super().start_response(status, fields, exc_info)
+        self.status, self.fields = status, list(fields)
+        return write
+
+    def write(self, data: bytes) -> None:
+        """Keeps a piece of the body. PEP 3333 has it called before the iterable is returned, not later."""
+        if self._pieces is not None:
+            raise AssertionError("write is called from within the iterable")
+        if data:
+            self._take_head()
+            if self._written is None:
+                self._written = tempfile.SpooledTemporaryFile(_WRITTEN_IN_MEMORY)  # noqa: SIM115 - it outlives this call
+            self._written.write(data)
+
+    def begin(self, application: WSGIApp, environ: dict[str, Any]) -> bytes | None:
+        """Calls the application; its errors come through. Behind it `status` and `fields` have their last values.
+
+        Returns the whole body where that is known; None: it is still to be asked for.
+        """
+        try:
+            self._result = application(environ, self.start_response)
+            if type(self._result) in (list, tuple) and self._written is None:
+                self._take_head()
+                return b"".join(self._result)
+            self._pieces = iter(self._result)
+            if not self.is_begun:
+                # Only its first piece says that a generator has called start_response.
+                self._first = next(filter(None, self._pieces), b"")
+                self._take_head()
+        except BaseException:
+            self.close()
+            raise
+        return None
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._written is not None:
+            self._written.seek(0)
+            yield from FileWrapper(self._written)
+        if self._first:
+            yield self._first
+        if self._pieces is not None:
+            yield from self._pieces
+
+    def close(self) -> None:
+        """Closes the application's iterable."""
+        if self._written is not None:
+            self._written.close()
+        close = getattr(self._result, "close", None)
+        if close is not None:
+            close()
 
 
 def _encode_head(status: str, fields: list[tuple[str, str]]) -> bytes:

@@ -1,0 +1,40 @@
+"""Builds the Python applications that a configuration mounts (`wsgi.server`).
+
+Contract: each is imported once, when the gateway is built; what cannot be is a `ConfigError` with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os.path import dirname
+
+from gfastcgi.auth.python import load
+from gfastcgi.config import Settings, WSGIMount
+from gfastcgi.errors import InvalidValue
+from gfastcgi.wsgi.mounted import Mounted
+
+__all__ = ["Mounts"]
+
+
+class Mounts:
+    """The applications of one configuration."""
+
+    def __init__(self) -> None:
+        self._made: dict[WSGIMount, Mounted] = {}
+
+    def find(self, settings: Settings) -> Sequence[Mounted]:
+        """Those of `settings`, in their order. Raises `InvalidValue`."""
+        return [self._mounted(mount) for mount in settings.wsgi_server]
+
+    def _mounted(self, mount: WSGIMount) -> Mounted:
+        if mount not in self._made:
+            app, name = mount.app, str(mount.app)
+            if isinstance(app, str):
+                try:
+                    app = load(app, dirname(mount.where.filename), option=f'wsgi.server: "{mount.key}"')
+                except InvalidValue as error:
+                    raise InvalidValue(error.message, mount.where.filename, mount.where.lineno) from error
+            else:
+                name = f"{getattr(app, '__module__', '')}:{getattr(app, '__name__', type(app).__name__)}"
+            self._made[mount] = Mounted(mount, app, name)
+        return self._made[mount]
