@@ -8,11 +8,11 @@ the pool. Pools that share procs share their clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import Any
 
-from gfastcgi.backend import debug, growth
+from gfastcgi.backend import debug, growth, turns
 from gfastcgi.backend.backend import Host, Proc
 from gfastcgi.backend.candidates import Candidates, free_proc
 from gfastcgi.backend.latency import Latency
@@ -54,7 +54,8 @@ class Pool:
         self._candidates = Candidates(self.hosts)
         self.measures = measures
         self._resting: dict[Proc, None] = {}
-        self._waiters: dict[Waiter, float] = {}
+        self.waiters: dict[Waiter, float] = {}
+        """Who waits, and since when."""
         """Who waits, first come first, and since when."""
         self._slow_start = slow_start or SlowStart(clock)
         self._recovering = self._slow_start.procs
@@ -71,7 +72,7 @@ class Pool:
 
     def __repr__(self) -> str:
         load = sum(host.load for host in self.hosts)
-        return f"<Pool of {len(self.hosts)} hosts, load {load}, {len(self._waiters)} waiting>"
+        return f"<Pool of {len(self.hosts)} hosts, load {load}, {len(self.waiters)} waiting>"
 
     # Requests
 
@@ -82,18 +83,19 @@ class Pool:
         """
         if self._resting:
             self.tick()
-        lease = self._lease_for(request, tried) if self._recovering else self._find(request, tried)
-        if lease is None and not self._waits_like(tried) and not self._is_served(tried):
+        lease = self.lease_for(request, tried) if self._recovering else self._find(request, tried)
+        if lease is None and not self._is_served(tried):
             raise unavailable(self.hosts, tried)
         return lease
 
     def enqueue(self, waiter: Waiter) -> None:
         """Puts `waiter` at the end of the queue; it is granted a lease, or failed, perhaps before this returns."""
-        lease = self._lease_for(waiter.request, waiter.tried)
+        is_full = turns.is_full(self)
+        lease = None if is_full else self.lease_for(waiter.request, waiter.tried)
         if lease is not None:
             waiter.grant(lease)
-        elif self._waits_like(waiter.tried) or self._is_served(waiter.tried):
-            self._waiters[waiter] = self._clock()
+        elif (is_full and not waiter.tried) or self._is_served(waiter.tried):
+            self.waiters[waiter] = self._clock()
             for host in self.hosts:
                 if host.procs and host.procs[0].grow is not None:
                     growth.grow(host)
@@ -102,17 +104,12 @@ class Pool:
 
     def leave(self, waiter: Waiter) -> None:
         """Takes `waiter` out of the queue, if it is still in it."""
-        self._waiters.pop(waiter, None)
+        self.waiters.pop(waiter, None)
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return len(self._waiters)
-
-    @property
-    def has_waiters(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._waiters)
+        return len(self.waiters)
 
     @property
     def leased(self) -> int:
@@ -136,7 +133,7 @@ class Pool:
             pool = host.pool
             if was_full:
                 pool._candidates.update(host)
-            if pool._waiters:
+            if pool.waiters:
                 is_wanted = True
         if proc.grow is not None and not (proc.load or lease.is_probe):
             proc.idle_since = self._clock()
@@ -155,7 +152,7 @@ class Pool:
             else:
                 surplus = (keep,)
         if is_wanted and proc.state is _RUNNING:
-            _hand_over(proc)
+            turns.hand_over(proc)
         return surplus
 
     def probe(self, host: Host, proc: Proc) -> Lease | None:
@@ -165,7 +162,7 @@ class Pool:
         """
         if proc.capacity is not None and proc.load >= proc.capacity:
             return None
-        lease = self._take(host, proc)
+        lease = self.take(host, proc)
         lease.since = 0.0
         lease.is_probe = True
         self._probes += 1
@@ -218,7 +215,7 @@ class Pool:
                 del pool._resting[proc]
             self._move(proc, Event.RESTED)
         if rested:
-            _serve(pool for proc in rested for pool in _pools_of(proc))
+            turns.serve(pool for proc in rested for pool in _pools_of(proc))
         return min((proc.disabled_until for proc in self._resting), default=None)
 
     # What the supervisor tells
@@ -240,7 +237,7 @@ class Pool:
 
     def is_in_demand(self, host: Host) -> bool:
         """Whether requests wait, or every running proc of `host` has more than `"max-load-per-proc"`."""
-        return any(pool._waiters for pool in _pools_of(host.procs[0])) or growth.is_crowded(host)
+        return any(pool.waiters for pool in _pools_of(host.procs[0])) or growth.is_crowded(host)
 
     def started(self, proc: Proc, *, pid: int, is_local: bool, capacity: int | None) -> None:
         """`proc` accepts connections: its process (`pid`) runs, or somebody else serves its address (pid 0)."""
@@ -250,7 +247,7 @@ class Pool:
         for pool in _pools_of(proc):
             pool._resting.pop(proc, None)
         self._move(proc, Event.STARTED)
-        _serve(_pools_of(proc))
+        turns.serve(_pools_of(proc))
 
     def exited(self, proc: Proc, cause: str, until: float) -> Sequence[Any]:
         """The process ended or could not be started, and is started again at `until`. Returns what to close."""
@@ -299,7 +296,7 @@ class Pool:
         for pool in _pools_of(proc):
             pool._slow_start.add(proc)
         self._move(proc, Event.HEALTHY)
-        _serve(_pools_of(proc))
+        turns.serve(_pools_of(proc))
 
     # Procs that come and go
 
@@ -309,7 +306,7 @@ class Pool:
         self._join(host, proc)
         self._candidates.forget()
         if proc.state is _RUNNING:
-            _serve([self])
+            turns.serve([self])
         if self.on_move is not None:
             self.on_move(proc)
 
@@ -342,7 +339,8 @@ class Pool:
 
     # Choosing
 
-    def _lease_for(self, request: RequestKey, tried: Collection[Proc]) -> Lease | None:
+    def lease_for(self, request: RequestKey, tried: Collection[Proc]) -> Lease | None:
+        """A lease as `acquire` gives it; None where nothing is free."""
         if self._recovering and (spared := self._slow_start.draw()):
             lease = self._find(request, [*tried, *spared])
             if lease is not None:
@@ -354,7 +352,7 @@ class Pool:
         if host is None:
             return None
         proc = free_proc(host, tried)
-        return None if proc is None else self._take(host, proc)
+        return None if proc is None else self.take(host, proc)
 
     def _select(self, request: RequestKey, tried: Collection[Proc]) -> Host | None:
         candidates = self._candidates.find(tried)
@@ -362,7 +360,8 @@ class Pool:
             return candidates[0] if candidates else None
         return self._policy.select(candidates, request)
 
-    def _take(self, host: Host, proc: Proc) -> Lease:
+    def take(self, host: Host, proc: Proc) -> Lease:
+        """A lease on `proc` of `host`, which has a free slot."""
         if self._log is not None:
             self._log_table()
         proc.load += 1
@@ -389,13 +388,9 @@ class Pool:
     # Waiters
 
     def _fail_stranded(self) -> None:
-        for waiter in [waiter for waiter in self._waiters if not self._is_served(waiter.tried)]:
-            del self._waiters[waiter]
+        for waiter in [waiter for waiter in self.waiters if not self._is_served(waiter.tried)]:
+            del self.waiters[waiter]
             waiter.fail(unavailable(self.hosts, waiter.tried))
-
-    def _waits_like(self, tried: Collection[Proc]) -> bool:
-        """Whether somebody who wants no more than one who has tried `tried` waits already: then both are served."""
-        return not tried and bool(self._waiters)
 
     def _is_served(self, tried: Collection[Proc]) -> bool:
         """Whether a proc runs that is none of `tried`, or will soon."""
@@ -463,34 +458,6 @@ def _look_at_loads(host: Host) -> None:
 def _choose_anew(proc: Proc) -> None:
     for host in proc.hosts:
         host.pool._candidates.forget()
-
-
-def _hand_over(proc: Proc) -> None:
-    """Gives a slot of `proc` to who has waited longest for it, in any pool."""
-    if proc.capacity is not None and proc.load >= proc.capacity:
-        return
-    first: tuple[float, Host, Waiter] | None = None
-    for host in proc.hosts:
-        for waiter, since in host.pool._waiters.items():
-            if proc not in waiter.tried:
-                if first is None or since < first[0]:
-                    first = since, host, waiter
-                break
-    if first is not None:
-        _, host, waiter = first
-        del host.pool._waiters[waiter]
-        waiter.grant(host.pool._take(host, proc))
-
-
-def _serve(pools: Iterable[Pool]) -> None:
-    """Serves the waiters of `pools` in the order in which they came, as far as slots are free."""
-    queue = [(since, pool, waiter) for pool in dict.fromkeys(pools) for waiter, since in pool._waiters.items()]
-    queue.sort(key=lambda place: place[0])
-    for _, pool, waiter in queue:
-        lease = pool._lease_for(waiter.request, waiter.tried)
-        if lease is not None:
-            del pool._waiters[waiter]
-            waiter.grant(lease)
 
 
 def _take_idle(proc: Proc) -> list[Any]:

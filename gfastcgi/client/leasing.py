@@ -27,7 +27,7 @@ def obtain(pool: Pool, request: RequestKey, tried: list[Proc]) -> Lease:
     Raises `NoBackendAvailable` when none runs, `Overloaded` after `"queue-timeout"` seconds in the queue.
     """
     # Nobody overtakes those who wait: what is free is theirs.
-    if pool.has_waiters and not tried:
+    if pool.waiters and not tried:
         return _queue(pool, request, tried)
     return pool.acquire(request, tried) or _queue(pool, request, tried)
 
