@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fcgirig import Client
 from gevent import socket
+from peers.fronts import Site
 from peers.processes import can_connect, children, kill_all
+from peers.programs import spawn_fcgi
 from peers.waiting import wait_until
 
 from gfastcgi.fcgi import constants as c
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from peers.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,6 +176,19 @@ def test_a_socket_that_listens_already(wsgi: Callable[..., Command], folder: Pat
         assert command.ask()[2] == "True"
     assert command.stop() == 0
     assert (folder / "app.sock").exists()
+
+
+def test_spawned_by_spawn_fcgi(folder: Path, processes: Processes) -> None:
+    (folder / "app.py").rename(folder / "frontapp.py")
+    path = spawn_fcgi(processes, folder, Site(processes, folder, "").script(), env={})
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(path)
+        client = Client(sock)
+        for keep_conn in (True, True, False):
+            version, _, is_multiprocess = client.request(keep_conn=keep_conn).body.split()
+            assert (version, is_multiprocess) == (b"one", b"True")
+        client.read_end()
 
 
 def test_workers_share_the_socket_and_are_replaced(wsgi: Callable[..., Command], folder: Path) -> None:
