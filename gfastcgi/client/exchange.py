@@ -122,7 +122,7 @@ class Exchange:
         self._has_answered = False
         # RFC 9110 section 9.2.1: safe methods, and no body that is gone once sent.
         self._is_repeatable = body.length == 0 and data is None and request.method in _SAFE
-        self._trusts_kept = self._is_repeatable
+        self._is_retry = False
         self._has_head = False
         self.host: HostConfig | None = None
         """The host that answers."""
@@ -150,7 +150,7 @@ class Exchange:
                     return self._ask(lease)
                 except (BackendError, StreamError) as error:
                     is_stale = self._connection is not None and self._connection.is_reused and not self._was_seen
-                    self._trusts_kept = False
+                    self._is_retry = True
                     before, failure = failure, self._name(error)
                     self._report(lease, failure)
                     self._give_back()
@@ -168,8 +168,8 @@ class Exchange:
         self.host = host
         connection: Connection | None = lease.connection
         self._was_seen = False
-        # A kept connection that one may not send to twice is looked at before it is used.
-        if connection is None or not (self._trusts_kept or not connection.stream.is_readable()):
+        # A kept connection that one may not send to twice is looked at before it is used; a retry takes a new one.
+        if connection is None or self._is_retry or (not self._is_repeatable and connection.stream.is_readable()):
             connection = self._connect(lease)
         else:
             connection.is_reused = True
@@ -397,8 +397,8 @@ class Exchange:
     def _may_retry(self, failure: GfastcgiError, tried: list[Proc], *, is_stale: bool, is_first: bool) -> bool:
         """Elsewhere after a refusal; once more, anywhere, when the backend hung up before it said a word.
 
-        A kept connection that took nothing any more counts as nothing: the next one, or a new one, is taken. One that
-        took the request may have died of it, and with it its process: no third one is risked.
+        A kept connection that took nothing any more counts as nothing. One that took the request may have died of it,
+        and with it its process: no third one is risked.
         """
         if isinstance(failure, ConnectTimeout):
             return not tried

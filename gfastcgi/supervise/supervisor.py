@@ -34,8 +34,10 @@ __all__ = ["Supervisor"]
 
 GROWTH_PAUSE = 0.02
 """Seconds between two processes that a host gets for its load: a short burst may be over by then."""
+LAST_ANSWERS = 0.002
+"""Seconds in which the last answer of a process that ended is read: it tells that it served."""
 LOOK_AGAIN = 1.0
-"""Seconds, at least, between two looks for idle processes."""
+"""Seconds between two looks at what nobody tells: idle processes, and whether one serves after a crash."""
 
 
 class Supervisor:
@@ -159,6 +161,8 @@ class Supervisor:
         while True:
             self._news.wait(pause)
             self._news.clear()
+            if self._ended:
+                gevent.sleep(LAST_ANSWERS)
             with self._lock:
                 while self._ended:
                     self._bury(self._ended.popleft())
@@ -166,6 +170,8 @@ class Supervisor:
                 self._take_over()
                 times = [self._grow(), self._shrink(), self._restarts.next]
             now = self._clock()
+            if self._restarts.due:
+                times.append(now + LOOK_AGAIN)  # whether a process serves, so that the others follow
             pause = min((max(time - now, 0.0) for time in times if time is not None), default=None)
 
     def _bury(self, seat: Seat) -> None:
@@ -181,6 +187,7 @@ class Supervisor:
             now=self._clock(),
             has_served=proc.has_served,
             is_orderly=process.has_succeeded,
+            is_alone=not self._is_serving,
         )
         text = self._rest(proc, what, process.how_ended, until)
         self._leaving.append(process)
@@ -199,9 +206,6 @@ class Supervisor:
     def _rest(self, proc: Proc, what: str, cause: str, until: float) -> str:
         """`proc` has no process until then. Returns what the log says of it."""
         pause = round(until - self._clock(), 1)
-        seat = self._seats.get(proc.id)
-        if pause > 0 and seat is not None:
-            seat.turn_away()
         self._postpone()
         for connection in self._pool.exited(proc, cause, until):
             connection.close()
@@ -209,15 +213,26 @@ class Supervisor:
         return f"{what}, it is started again{when}" if self._is_needed(proc) else f"{what}, it is not needed now"
 
     def _postpone(self) -> None:
+        """Tells the pool when the processes that died are started again, and sends away who would wait too long."""
+        worth_waiting = self._clock() + growth.PATIENCE
         for id, due in self._restarts.due.items():
             self._pool.postponed(self.host.procs[id], due)
+            seat = self._seats.get(id)
+            if seat is not None and due > worth_waiting:
+                seat.turn_away()
 
     def _is_needed(self, proc: Proc) -> bool:
         # Requests that met the end of a process may wait in the backlog of its socket: they count in its load.
         is_short = growth.count_alive(self.host) < self.host.config.min_procs
         return is_short or proc.load > 0 or self._pool.is_in_demand(self.host)
 
+    @property
+    def _is_serving(self) -> bool:
+        return any(proc.state is State.RUNNING and proc.has_served for proc in self.host.procs)
+
     def _restart(self) -> None:
+        if self._is_serving:
+            self._restarts.recovered()
         for id in self._restarts.take_due(self._clock()):
             proc, seat = self.host.procs[id], self._seats.get(id)
             if not self._is_needed(proc):

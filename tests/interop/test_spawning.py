@@ -88,7 +88,7 @@ def test_a_libfcgi_program_and_what_it_says(tmp_path: Path, gateway: Callable[..
     site.wait_for_log(rf"{tmp_path}/s-0: worker \[two words\] \[third\]")
 
 
-def test_by_default_four_run_on_port_80_and_up_or_on_numbered_sockets(
+def test_by_default_four_run(
     tmp_path: Path, gateway: Callable[..., Gateway], worker: Path
 ) -> None:
     site = gateway(site_of(tmp_path, worker))

@@ -80,6 +80,11 @@ class Processes:
         wait_until(listens, f"{command[0]} to listen at {until}")
         return process
 
+    @property
+    def pids(self) -> list[int]:
+        """Those that were started and not adopted, in order."""
+        return [process.pid for process in self._running]
+
     def adopt(self, pid: int) -> None:
         """Takes over a daemon that went into the background."""
         self._adopted.append(pid)

@@ -36,6 +36,7 @@ int main(int argc, char **argv) {
                greeting ? greeting : "", (int)getpid());
         if (!strcmp(query, "half")) {
             FCGI_fflush(FCGI_stdout);
+            usleep(100000); /* so that the half is on its way */
             kill(getpid(), SIGKILL);
         }
         printf("%8d", (int)getpid());

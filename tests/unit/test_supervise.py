@@ -266,6 +266,27 @@ def test_a_crash_is_over_when_a_process_served_or_stayed_up():
     assert not restarts.is_crashing(22)
 
 
+def test_a_crash_is_over_when_another_process_serves():
+    """A request may kill the process that answers it first; the others do not wait for that."""
+    restarts = Restarts()
+    for id in range(3):
+        restarts.ended(id, started=0, now=1, has_served=False)
+    assert restarts.take_due(2) == [0]
+    assert restarts.next == 12
+    restarts.recovered()
+    assert restarts.take_due(2) == [1, 2]
+
+
+def test_a_process_that_crashes_beside_others_that_serve_has_its_own_pauses():
+    restarts = Restarts()
+    pauses = [restarts.ended(0, started=now, now=now, has_served=False, is_alone=False) - now for now in range(8)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert restarts.ended(1, started=8, now=8, has_served=False, is_alone=False) == 9
+    assert not restarts.is_crashing(8)
+    restarts.ended(0, started=100, now=103, has_served=True)
+    assert restarts.ended(0, started=104, now=104, has_served=False, is_alone=False) == 105
+
+
 def test_one_that_is_started_for_the_load_ends_a_crash_as_well():
     restarts = Restarts()
     restarts.ended(0, started=0, now=1, has_served=False)
