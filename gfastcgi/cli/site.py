@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 
 from gfastcgi.config import Address, Config, Extension, HostConfig, ServerConfig, Settings
-from gfastcgi.errors import InvalidValue
+from gfastcgi.errors import ConfigError, InvalidValue
 
-__all__ = ["build", "parse_address", "parser"]
+__all__ = ["build", "parse_address", "parser", "run"]
 
 DEFAULT_BIND = "127.0.0.1:8080"
 
@@ -40,6 +40,17 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--access-log", default="", metavar="FILE", help="log requests here; - is the standard output")
     return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serves until a signal ends it; what makes no site ends the process, as arguments that make no sense do."""
+    from gfastcgi.cli.serve import serve
+
+    try:
+        config = build(options)
+    except ConfigError as error:
+        parser().error(error.message)
+    return serve(config)
 
 
 def build(options: argparse.Namespace) -> Config:

@@ -1,0 +1,70 @@
+"""The commands: one table, which the dispatcher, the help, the manual pages and the shell completion all read.
+
+Contract: a command is a module of this room with `parser()`, its arguments, and `run(options)` -> exit status. It is
+imported when it is wanted, so that naming the commands costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from gfastcgi.cli.console import print_fault, print_faults
+from gfastcgi.errors import ConfigError, GfastcgiError
+
+__all__ = ["COMMANDS", "EXIT_CHECK", "EXIT_START", "EXIT_USAGE", "Command", "summaries"]
+
+EXIT_CHECK = 1
+EXIT_USAGE = 2
+EXIT_START = 255
+
+
+class Command(NamedTuple):
+    """`module` is in this room; `failed` is the exit status for an error that the command does not judge itself."""
+
+    module: str
+    failed: int
+    summary: str
+
+    @property
+    def _home(self) -> Any:
+        return import_module(f"gfastcgi.cli.{self.module}")
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Its arguments."""
+        found: argparse.ArgumentParser = self._home.parser()
+        return found
+
+    def run(self, arguments: Sequence[str]) -> int:
+        """Runs it; faults are told on stderr."""
+        options = self.parser().parse_args(arguments)
+        try:
+            status: int = self._home.run(options)
+        except ConfigError as error:
+            print_faults(error)
+        except GfastcgiError as error:
+            print_fault(error)
+        else:
+            return status
+        return self.failed
+
+
+COMMANDS = {
+    "serve": Command("site", EXIT_START, "a site without a file: a document root and FastCGI backends"),
+    "check": Command("check", EXIT_CHECK, "check a configuration file: like -t"),
+    "explain": Command("explain", EXIT_CHECK, "what would become of a request: authorizers, backend, file, and why"),
+    "purge": Command("purge", EXIT_CHECK, "let a running gateway forget the decisions of its authorizers"),
+    "wsgi": Command("wsgi", EXIT_START, "a WSGI application as a FastCGI server, in one process or several"),
+    "demo": Command("demo", EXIT_START, "see it all at work, without a configuration and without PHP"),
+    "conformance": Command(
+        "conformance", EXIT_CHECK, "what a gateway, ours or another, makes of every answer of an authorizer"
+    ),
+}
+
+
+def summaries() -> str:
+    """The commands, a line each."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(f"  gfastcgi {name:{width}}  {command.summary}" for name, command in COMMANDS.items())
