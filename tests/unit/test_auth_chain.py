@@ -202,6 +202,7 @@ def test_nothing_else_is_a_yes(decision: Any, need: str, independent: bool) -> N
 def test_any_of_one_is_that_one() -> None:
     assert ask(Says(no(401)), need="any") == 401
     assert ask(Says(Allow()), need="any") == []
+    assert ask(need="any") == []
 
 
 def test_a_client_that_leaves_is_no_failure_of_one() -> None:
