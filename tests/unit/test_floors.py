@@ -15,8 +15,9 @@ WORDS, LANGUAGE, WIRES, REQUEST, CHOICES, GROUND, DRIVERS, STORY, DOORS = range(
 
 # A room is a folder or a module, the longest that fits. Imports go down or stay in the room.
 FLOORS = {
-    "": DOORS, "__main__": DOORS, "cli": DOORS, "compat": DOORS, "conformance": DOORS, "explain": DOORS, "library": DOORS,
-    "assemble": DOORS, "backends": DOORS, "gates": DOORS, "logins": DOORS, "elsewhere": DOORS, "plugins": DOORS, "mounts": DOORS,
+    "": DOORS, "__main__": DOORS, "cli": DOORS, "compat": DOORS, "conformance": DOORS, "explain": DOORS,
+    "library": DOORS, "assemble": DOORS, "backends": DOORS, "gates": DOORS, "logins": DOORS, "elsewhere": DOORS,
+    "plugins": DOORS, "mounts": DOORS,
     "gateway": STORY, "answers": STORY, "site": STORY, "resolve": STORY, "variables": STORY, "pages": STORY,
     "files": STORY, "wsgi": STORY, "audit": STORY,
     "auth.chain": STORY, "auth.gate": STORY, "auth.keeper": STORY, "auth.recheck": STORY, "auth.denial": STORY,
