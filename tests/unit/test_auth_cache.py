@@ -18,6 +18,7 @@ from gfastcgi.errors import InvalidValue
 from gfastcgi.request import Peer, Request
 
 SID = ("cookie", "SID")
+T = ("cookie", "T")
 
 
 def keys(*parts: tuple[str, str]) -> KeyMaker:
@@ -47,6 +48,15 @@ def with_peer(request: Request, address: str) -> Request:
         ([SID, ("header", "cookie")], {"cookie": "SID=a; x=1"}, {"cookie": "SID=a; x=2"}),
         ([SID, ("header", "accept")], {"cookie": "SID=a", "accept": "x"}, {"cookie": "SID=a", "accept": "y"}),
         ([SID], {"cookie": "SID=" + "a" * 2000}, {"cookie": "SID=" + "a" * 1999}),
+        # What a program may read as another cookie T: PHP decodes names, CGI.pm ends at commas, Python at blanks.
+        ([SID, T], {"cookie": "SID=a; %54=mine; T=other"}, {"cookie": "SID=a; T=other"}),
+        ([SID, T], {"cookie": "SID=a; T =mine; T=other"}, {"cookie": "SID=a; T=other"}),
+        ([SID, T], {"cookie": "SID=a; x=1,T=mine; T=other"}, {"cookie": "SID=a; T=other"}),
+        ([SID, T], {"cookie": "SID=a; x=1 T=mine; T=other"}, {"cookie": "SID=a; T=other"}),
+        ([SID, T], {"cookie": 'SID=a; x="; T=mine; y="; T=other'}, {"cookie": "SID=a; T=mine; T=other"}),
+        ([SID, T], {"cookie": "SID=a; x; T=other"}, {"cookie": "SID=a; T=other"}),
+        ([SID, T], {"cookie": "SID=a; \xff=1; T=other"}, {"cookie": "SID=a; T=other"}),
+        ([("cookie", "a_b"), T], {"cookie": "T=a; a.b=mine; a_b=other"}, {"cookie": "T=a; a_b=other"}),
     ],
 )
 def test_other_credentials_are_another_client(
@@ -57,6 +67,38 @@ def test_other_credentials_are_another_client(
     assert who is not None
     assert who == maker.who(request_for("/", **one))
     assert who != maker.who(request_for("/", **other))
+
+
+def test_an_odd_spelling_in_a_cookie_field_of_its_own_counts() -> None:
+    maker, request = keys(SID, T), request_for("/", cookie="SID=a; T=other")
+    plain = maker.who(request)
+    request.fields = [(b"cookie", b"%54=mine"), *request.fields]
+    assert maker.who(request) not in (plain, None)
+
+
+def test_a_name_of_the_operators_is_not_odd() -> None:
+    maker = keys(("cookie", "connect.sid"))
+    who = maker.who(request_for("/", cookie="connect.sid=a"))
+    assert who is not None
+    assert who == maker.who(request_for("/", cookie="x.y=2; connect.sid=a"))
+
+
+@pytest.mark.parametrize("options", ["x-tenant", "close, X-Tenant", "keep-alive,\tx-tenant"])
+def test_nothing_is_kept_under_a_field_that_connection_takes_away(options: str) -> None:
+    """The authorizer does not see it, so it has decided about another request."""
+    maker = keys(SID, ("header", "x-tenant"))
+    fields = {"cookie": "SID=a", "x_tenant": "other"}
+    assert maker.who(request_for("/", **fields, connection="keep-alive, x-other")) is not None
+    assert maker.who(request_for("/", **fields, connection=options)) is None
+
+
+def test_a_client_does_not_choose_the_size_of_a_key() -> None:
+    maker = keys(SID, ("header", "x"))
+    for fields in ({"cookie": "SID=" + "a" * 8000}, {"cookie": "SID=a", "x": "b" * 8000}):
+        assert len(repr(maker.who(request_for("/", **fields)))) < 300
+    short = maker.who(request_for("/", cookie="SID=a", x="b"))
+    assert short is not None
+    assert short[-2:] == ((b"SID", b"a"), (b"header", b"x", b"b"))
 
 
 def test_every_value_of_a_field_counts() -> None:
@@ -82,7 +124,7 @@ def test_without_a_credential_nothing_is_kept(parts: list[tuple[str, str]], fiel
     assert keys(*parts).who(request_for("/", **fields)) is None
 
 
-@pytest.mark.parametrize("cookie", ["SID=a", "x=1; SID=a", "x=1;SID=a;y=2", "x;\tSID=a", "SID=a; XSID=b"])
+@pytest.mark.parametrize("cookie", ["SID=a", "x=1; SID=a", "x=1;SID=a;y=2", "x=;  SID=a;", "SID=a; XSID=b=1"])
 def test_a_cookie_among_others(cookie: str) -> None:
     maker = keys(SID)
     assert maker.who(request_for("/", cookie=cookie)) == maker.who(request_for("/", cookie="SID=a; other=2"))
@@ -310,7 +352,8 @@ def test_stale_without_a_ttl() -> None:
     kept = cache(clock, stale=100, ttl=0)
     assert kept.keep("k", YES, 0) is None
     assert (kept.find("k"), kept.find_stale("k", "w")) == (None, YES)
-    assert cache(clock, ttl=0).keep("k", YES, 0) is None
+    without = cache(clock, ttl=0)
+    assert (without.keep("k", YES, 0), len(without)) == (None, 0)
 
 
 def test_no_stale_after_a_refusal() -> None:
