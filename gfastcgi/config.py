@@ -48,9 +48,11 @@ class Where:
 
 NO_CREDENTIALS = frozenset({
     "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "connection", "content-length",
-    "content-type", "date", "dnt", "from", "host", "origin", "pragma", "priority", "range", "referer",
-    "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user", "te", "upgrade-insecure-requests",
-    "user-agent", "via", "x-requested-with",
+    "content-type", "date", "dnt", "expect", "forwarded", "from", "host", "if-match", "if-modified-since",
+    "if-none-match", "if-range", "if-unmodified-since", "keep-alive", "origin", "pragma", "priority",
+    "proxy-connection", "range", "referer", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user",
+    "te", "trailer", "transfer-encoding", "upgrade", "upgrade-insecure-requests", "user-agent", "via",
+    "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-requested-with",
 })  # fmt: skip
 """Fields that say nothing of who sends them: a key of these alone would let everybody in behind the first."""
 

@@ -50,13 +50,14 @@ class KeyRequest(Protocol):
 class KeyMaker:
     """Makes the keys of one authorizer's decisions. Raises `InvalidValue` for a key without a credential."""
 
-    __slots__ = ("_cookies", "_has_address", "_has_method", "_headers", "_where", "has_where", "vary")
+    __slots__ = ("_cookies", "_has_address", "_has_method", "_headers", "_is_plain", "_where", "has_where", "vary")
 
     def __init__(self, config: CacheConfig) -> None:
         if not config.has_credential:
             raise InvalidValue("the key of a decision cache needs a credential: a cookie or a header")
         cookies = [name.encode() for kind, name in config.key if kind == "cookie"]
         self._cookies = _cookie_finder(cookies) if cookies else None
+        self._is_plain = _plain_cookies(cookies)
         self._headers = {name.encode(): name not in NO_CREDENTIALS for kind, name in config.key if kind == "header"}
         self._has_address = ("address", "") in config.key
         self._has_method = ("method", "") in config.key
@@ -69,20 +70,23 @@ class KeyMaker:
         return f"<KeyMaker {sorted(self.vary)!r}>"
 
     def who(self, request: KeyRequest) -> Who | None:
-        """The client, by host and credentials; None when it shows none: nothing may be kept for it."""
+        """The client, by host and credentials; None when it shows none: nothing may be kept for it.
+
+        Nor for one that names a field of the key in Connection, and thereby hides it from the authorizer.
+        """
         inputs: list[tuple[bytes, ...]] = []
         has_credential = False
         cookies, headers = self._cookies, self._headers
         for name, value in request.fields:
             if name == b"cookie" and cookies is not None:
                 found = cookies(value)
-                if found:
-                    inputs += found
-                    has_credential = True
+                has_credential = has_credential or bool(found)
+                # Programs read other spellings in ways of their own: such a field counts whole.
+                inputs += found if self._is_plain(value) else [(b"", value)]
             if name in headers and value:
                 inputs.append((b"header", name, value))
                 has_credential = has_credential or headers[name]
-        if not has_credential:
+        if not has_credential or (headers and not headers.keys().isdisjoint(_hop_by_hop(request.fields))):
             return None
         if len(inputs) > 1 or len(inputs[0][-1]) > _LONG:
             inputs = _shorten(inputs)
@@ -103,6 +107,23 @@ def _cookie_finder(names: list[bytes]) -> Callable[[bytes], list[tuple[bytes, by
     """Finds the cookies `names` that have a value; all of a name that comes twice (RFC 6265 section 5.4)."""
     found = re.compile(b"(?:^|;)[ \\t]*(" + b"|".join(map(re.escape, names)) + b")=([^;]+)")
     return found.findall
+
+
+def _plain_cookies(names: list[bytes]) -> Callable[[bytes], object]:
+    """Tells whether a Cookie field is one that all programs read alike (RFC 6265 section 4.1.1, cookie-string).
+
+    Some take commas or blanks for ends and quotes for brackets, stop at what they do not know, or take characters of a
+    name for `_` or for escapes: so names have letters, digits, `_` and `-`, or what those of the operator have.
+    """
+    others = re.escape(bytes({*re.sub(rb"[\w-]", b"", b"".join(names))}))
+    pair = rb"[A-Za-z0-9_%b-]+=[!#-+\--:<-\[\]-~]*" % others
+    return re.compile(rb"%b(?:; *%b)*;?" % (pair, pair)).fullmatch
+
+
+def _hop_by_hop(fields: list[tuple[bytes, bytes]]) -> list[bytes]:
+    """The fields that Connection names: they go no further (RFC 9110 section 7.6.1)."""
+    named = [value.lower().split(b",") for name, value in fields if name == b"connection"]
+    return [option.strip(b" \t") for options in named for option in options]
 
 
 def _shorten(inputs: list[tuple[bytes, ...]]) -> list[tuple[bytes, ...]]:

@@ -53,6 +53,7 @@ def test_cache(text: str, expected: CacheConfig) -> None:
         (['"cache" => ( "ttl" => 60 )'], 's:4: "cache": the key needs a credential'),
         (['"cache" => ( "key" => () )'], 's:4: "cache": the key needs a credential'),
         (['"cache" => ( "key" => ( "path", "address", "header:User-Agent" ) )'], 's:4: "cache": the key needs a crede'),
+        (['"cache" => ( "key" => ( "header:X-Forwarded-For", "header:Upgrade" ) )'], 's:4: "cache": the key needs a c'),
         (['"cache" => ( "key" => ( "cookie:SID", "Path" ) )'], 's:4: "cache": the key has no part "Path"'),
         (['"cache" => ( "key" => ( "cookie:SID", "path:/x" ) )'], 's:4: "cache": the key has no part "path:/x"'),
         (['"cache" => ( "key" => ( "cookie:SID", "cookie" ) )'], 's:4: "cache": the key has no part "cookie"'),
