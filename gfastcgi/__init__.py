@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from gfastcgi.assemble import App, build
     from gfastcgi.auth.base import Allow
     from gfastcgi.auth.python import authorizer
-    from gfastcgi.config import Address, Config, Extension, HostConfig, ServerConfig, Settings
+    from gfastcgi.config import Address, Config, Extension, HostConfig, ServerConfig, Settings, WSGIMount
     from gfastcgi.errors import GfastcgiError
     from gfastcgi.library.client import Client
+    from gfastcgi.library.fastcgi_app import FastCGIApp
+    from gfastcgi.library.gateway import Gateway
     from gfastcgi.library.pool import Pool
     from gfastcgi.library.response import Response
     from gfastcgi.server.fastcgi import FastCGIServer
@@ -25,18 +27,20 @@ if TYPE_CHECKING:
     from gfastcgi.wsgi.middleware import AuthorizerMiddleware, authorizer_at
 
 __all__ = [
-    "Address", "Allow", "App", "AuthorizerMiddleware", "Client", "Config", "Extension", "FastCGIServer",
-    "GfastcgiError", "HostConfig", "Pool", "PrivateFiles", "Response", "ServerConfig", "Settings", "__version__",
-    "authorizer", "authorizer_at", "build",
+    "Address", "Allow", "App", "AuthorizerMiddleware", "Client", "Config", "Extension", "FastCGIApp", "FastCGIServer",
+    "Gateway", "GfastcgiError", "HostConfig", "Pool", "PrivateFiles", "Response", "ServerConfig", "Settings",
+    "WSGIMount", "__version__", "authorizer", "authorizer_at", "build",
 ]  # fmt: skip
 
 _HOMES = {
     "gfastcgi.assemble": ("App", "build"),
     "gfastcgi.auth.base": ("Allow",),
     "gfastcgi.auth.python": ("authorizer",),
-    "gfastcgi.config": ("Address", "Config", "Extension", "HostConfig", "ServerConfig", "Settings"),
+    "gfastcgi.config": ("Address", "Config", "Extension", "HostConfig", "ServerConfig", "Settings", "WSGIMount"),
     "gfastcgi.errors": ("GfastcgiError",),
     "gfastcgi.library.client": ("Client",),
+    "gfastcgi.library.fastcgi_app": ("FastCGIApp",),
+    "gfastcgi.library.gateway": ("Gateway",),
     "gfastcgi.library.pool": ("Pool",),
     "gfastcgi.library.response": ("Response",),
     "gfastcgi.server.fastcgi": ("FastCGIServer",),

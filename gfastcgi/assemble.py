@@ -149,9 +149,14 @@ class App:
             commands: Commands = {"purge": lambda: {"gates": self.purge()}, "statistics": self.statistics}
             self._control = ControlSocket(server.control_socket, commands)
 
-    def start(self) -> None:
-        """Starts the backends, then accepts. Raises `SpawnError` when one cannot be started."""
-        if not self._servers:
+    def start(self, *, listens: bool = True) -> None:
+        """Starts the backends, then accepts, unless it `listens` not: others bring the requests.
+
+        Raises `SpawnError` when a backend cannot be started; what `bind` raises.
+        """
+        if not listens:
+            self._parts.open_logs()
+        elif not self._servers:
             self.bind()
         self._parts.backends.start()
         if self._parts.shared is not None:

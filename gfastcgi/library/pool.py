@@ -69,7 +69,7 @@ class Pool:
         configs = [host_of(host, options) for host in ([hosts] if isinstance(hosts, str) else hosts)]
         if not configs:
             raise InvalidValue("a pool without a host serves nobody")
-        self._balance = balance
+        self.balance = balance
         self._backends = Backends({balance})
         self._pool = self._backends.pool(configs, Settings(balance=balance))
         self._life = Life(self._backends.start, self._backends.stop)
@@ -132,7 +132,7 @@ class Pool:
         encoded = encode_pairs(named.items())
         stderr: list[bytes] = []
         exchange = Exchange(
-            self._pool, Key.of(named, self._balance), lambda host: encoded, sent,
+            self._pool, Key.of(named, self.balance), lambda host: encoded, sent,
             role=number, data=file, log_stderr=stderr.append, on_interim=_pass_over,
         )  # fmt: skip
         try:

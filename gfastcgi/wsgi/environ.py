@@ -15,7 +15,7 @@ from gfastcgi.cgi.metavars import variable_name
 from gfastcgi.errors import BadRequest
 from gfastcgi.http.request import RequestHead
 from gfastcgi.http.target import check_authority, parse_target
-from gfastcgi.request import Peer, Request
+from gfastcgi.request import Body, Peer, Request
 from gfastcgi.server.body import EMPTY
 
 __all__ = ["guarded_environ", "request_of"]
@@ -29,8 +29,8 @@ _HOP_BY_HOP = frozenset({
 _IDENTITY = ("REMOTE_USER", "REMOTE_GROUPS", "REMOTE_NAME", "REMOTE_EMAIL", "REMOTE_IDENT", "AUTH_TYPE")
 
 
-def request_of(environ: Mapping[str, Any]) -> Request:
-    """The request of `environ`, without its body. Raises `BadRequest` for a path or host that has no canonical form."""
+def request_of(environ: Mapping[str, Any], body: Body = EMPTY) -> Request:
+    """The request of `environ`, with `body`. Raises `BadRequest` for a path or host that has no canonical form."""
     encoded = quote_from_bytes((_text(environ, "SCRIPT_NAME") + _text(environ, "PATH_INFO")).encode("latin-1"))
     query = _text(environ, "QUERY_STRING").encode("latin-1")
     target = parse_target((encoded or "/").encode() + (b"?" + query if query else b""))
@@ -45,7 +45,8 @@ def request_of(environ: Mapping[str, Any]) -> Request:
     remote = _text(environ, "REMOTE_ADDR"), _port(environ, "REMOTE_PORT")
     local = _text(environ, "SERVER_NAME"), _port(environ, "SERVER_PORT")
     peer = Peer(remote, local, scheme=environ.get("wsgi.url_scheme", "http"))
-    return Request(head, peer, EMPTY, monotonic())
+    head.content_length = body.length
+    return Request(head, peer, body, monotonic())
 
 
 def guarded_environ(environ: Mapping[str, Any], request: Request) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 from gfastcgi.resolve import Resolver
 from gfastcgi.wsgi.environ import request_of
-from gfastcgi.wsgi.middleware import Guard, StartResponse, answer
+from gfastcgi.wsgi.hosting import StartResponse, send
+from gfastcgi.wsgi.middleware import Guard
 
 __all__ = ["PrivateFiles"]
 
@@ -53,13 +54,13 @@ class PrivateFiles:
         try:
             request = request_of(environ)
         except ProtocolError as error:
-            return answer(error_page(error.status_hint, cause=error.cause), environ, start_response)
+            return send(error_page(error.status_hint, cause=error.cause), environ, start_response)
         allowed = self._guard.ask(request, self._settings.document_root)
         if isinstance(allowed, webob.Response):
-            return answer(allowed, environ, start_response)
+            return send(allowed, environ, start_response)
         response = self._find(request, environ.get("SCRIPT_NAME", ""))
         response.headerlist.extend(allowed)
-        return answer(response, environ, start_response)
+        return send(response, environ, start_response)
 
     def _find(self, request: Request, mount: str) -> webob.Response:
         settings = self._settings

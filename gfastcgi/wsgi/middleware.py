@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import webob
 
@@ -29,12 +29,11 @@ from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 from gfastcgi.server.wsgi import WSGIApp
 from gfastcgi.wsgi.environ import guarded_environ, request_of
+from gfastcgi.wsgi.hosting import StartResponse, send
 
 __all__ = ["AuthorizerMiddleware", "Guard", "authorizer_at"]
 
 log = logging.getLogger("gfastcgi")
-
-StartResponse: TypeAlias = "Callable[..., Any]"
 
 
 def authorizer_at(*addresses: str, **options: Any) -> Authorizer:
@@ -107,24 +106,12 @@ class AuthorizerMiddleware:
         try:
             request = request_of(environ)
         except ProtocolError as error:
-            return answer(error_page(error.status_hint, cause=error.cause), environ, start_response)
+            return send(error_page(error.status_hint, cause=error.cause), environ, start_response)
         allowed = self._guard.ask(request)
         if isinstance(allowed, webob.Response):
-            return answer(allowed, environ, start_response)
+            return send(allowed, environ, start_response)
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             return start_response(status, [*headers, *allowed], *exc_info)
 
         return self._app(guarded_environ(environ, request), start)
-
-
-def answer(response: webob.Response, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """`response` as the answer to a WSGI call, as it stands."""
-    body = response.app_iter
-    if "Content-Length" not in response.headers and isinstance(body, list):
-        response.headerlist.append(("Content-Length", str(sum(map(len, body)))))
-    start_response(response.status, response.headerlist)
-    if environ["REQUEST_METHOD"] == "HEAD":
-        getattr(body, "close", lambda: None)()
-        return []
-    return body

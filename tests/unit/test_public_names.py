@@ -19,8 +19,8 @@ def test_a_name_is_what_its_home_has(name: str) -> None:
 
 
 def test_no_other_name() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'Gateway'"):
-        gfastcgi.Gateway  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'Server'"):
+        gfastcgi.Server  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_importing_is_light_and_nothing_is_patched() -> None:
