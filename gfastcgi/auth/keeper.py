@@ -151,7 +151,7 @@ class Keeper:
         """Asks for all that ask the same meanwhile."""
         flight = self._flights[key] = _Flight()
         try:
-            found = self._find_shared(key)
+            found = self._find_shared(who, key, request)
             if found is not None:
                 flight.kept, flight.source = found, "shared"
                 return _decision(found), "shared"
@@ -170,13 +170,15 @@ class Keeper:
                 del self._flights[key]
             flight.landed.set()
 
-    def _find_shared(self, key: Hashable) -> Kept | None:
+    def _find_shared(self, who: Who, key: Hashable, request: Request) -> Kept | None:
         if self._shared is None:
             return None
         generation = self._cache.generation
         found = self._shared.find(self._name(key))
         if found is None or generation != self._cache.generation:
             return None
+        if not isinstance(found[0], Allow):
+            self._note_denial(who, request)
         self._cache.put(key, *found)
         return found[0]
 
@@ -199,8 +201,7 @@ class Keeper:
         if isinstance(decision, Allow):
             decision = self._take_grant(who, decision, generation)
         else:
-            self._grants.take_back(who, request.path)
-            self._cache.refuse(who)
+            self._note_denial(who, request)
         kept = self._cache.keep(key, decision, generation)
         if kept is None:
             return decision, "asked", None
@@ -208,13 +209,18 @@ class Keeper:
             self._shared.keep(self._name(key), *kept)
         return decision, "asked", kept[0]
 
+    def _note_denial(self, who: Who, request: Request) -> None:
+        """A no ends the grants that cover `request`, and what an outage would be bridged with."""
+        self._grants.take_back(who, request.path)
+        self._cache.refuse(who)
+
     def _take_grant(self, who: Who, allow: Allow, generation: int) -> Allow:
         """Notes the grant that `allow` carries; it goes no further."""
         value = allow.variables.get(VARIABLE)
         if value is None:
             return allow
         allow = without_grant(allow)
-        if generation == self._cache.generation and allow.max_age != 0:
+        if generation == self._cache.generation and allow.max_age != 0 and self._keys.vary.issuperset(allow.vary):
             try:
                 grant = parse_grant(value, self._key, self._config.grant_ttl)
             except ValueError as error:

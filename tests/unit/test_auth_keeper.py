@@ -323,6 +323,7 @@ def test_tiles_ask_once() -> None:
         Allow({b"GFASTCGI_GRANT": b"path=/; ttl=300"}, vary=(b"x",)),
         Allow({b"GFASTCGI_GRANT": b"path=/maps/; ttl=soon"}, vary=(b"x",)),
         Allow({b"GFASTCGI_GRANT": b"path=/maps/; ttl=300"}, max_age=0),
+        Allow({b"GFASTCGI_GRANT": b"path=/maps/; ttl=300"}, vary=(b"x",)),
     ],
 )
 def test_a_grant_that_is_none(allow: Allow) -> None:
@@ -472,6 +473,25 @@ def test_what_is_shared_ends_with_a_no() -> None:
     rig.asked.says = no(404)
     rig.gate.decide_anew(request_for("/x", cookie="SID=a"), "/www")
     assert shared.kept == {}
+
+
+def test_no_stale_allow_after_a_denial_that_another_gateway_was_given() -> None:
+    config = CacheConfig(key=(("cookie", "SID"),), negative_ttl=10)
+    shared = SharedMemory()
+    one, two = (Rig(config=config, stale_seconds=100, shared=shared) for _ in range(2))
+    one.decide()
+    shared.kept.clear()
+    two.asked.says = no
+    two.decide()
+    for rig in (one, two):
+        rig.clock.now += 60
+    assert isinstance(one.decide(), Deny)
+    assert one.told[-1].source == "shared"
+    one.clock.now += 10
+    shared.kept.clear()
+    one.asked.says = NoBackendAvailable("x")
+    with pytest.raises(NoBackendAvailable):
+        one.decide()
 
 
 def test_a_purge_overtakes_what_is_shared() -> None:
