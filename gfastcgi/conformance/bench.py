@@ -23,7 +23,8 @@ from types import TracebackType
 from typing import Final, NamedTuple
 
 from gfastcgi.conformance import wire
-from gfastcgi.conformance.peer import Asked, Peer
+from gfastcgi.conformance.conversation import Asked
+from gfastcgi.conformance.peer import Peer
 from gfastcgi.conformance.rows import OTHER, ROWS, SECRET, Reply, Row, Step
 
 __all__ = ["BUILT_IN", "DOORS", "Bench", "GatewayError", "Result", "fault_of_answer"]
@@ -64,8 +65,8 @@ class Bench:
         self._folder = tempfile.TemporaryDirectory(prefix="gate")
         self._root = Path(self._folder.name)
         self._port = _free_port()
-        self._authorizer = Peer(self._decide)
-        self._responder = Peer(self._respond)
+        self._authorizer = Peer(self._decide, answers_at="params")
+        self._responder = Peer(self._respond, answers_at="params")
         self._steps: dict[str, int] = {}
         self._asked: dict[str, list[Asked]] = {}
         self._responded: Counter[str] = Counter()
@@ -101,13 +102,9 @@ class Bench:
             file = self._root / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(OTHER if path.endswith("other.txt") else SECRET)
-        for row in self.rows:
-            for door in DOORS:
-                for socket_path in [] if row.is_down else self._sockets(row, door):
-                    self._authorizer.listen(socket_path)
+        standing = [row for row in self.rows if not row.is_down]
+        self._authorizer.listen(*(path for row in standing for door in DOORS for path in self._sockets(row, door)))
         self._responder.listen(str(self._root / "app"))
-        self._authorizer.start()
-        self._responder.start()
         (self._root / "site.conf").write_text(self._config())
 
     def _sockets(self, row: Row, door: str) -> list[str]:
@@ -166,13 +163,13 @@ class Bench:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         for peer in (self._authorizer, self._responder):
-            peer.close()
+            peer.stop()
         self._folder.cleanup()
 
     # What the peers answer
 
     def _decide(self, asked: Asked) -> Reply:
-        number, proc = Path(asked.listener).name.split("-")
+        number, proc = Path(str(asked.address)).name.split("-")
         row, door = self.rows[int(number) // len(DOORS)], DOORS[int(number) % len(DOORS)]
         key = f"/{door}/{row.name}/"
         with self._lock:
@@ -181,7 +178,7 @@ class Bench:
 
     def _respond(self, asked: Asked) -> Reply:
         with self._lock:
-            self._responded[asked.variables.get("REQUEST_URI", "").partition("x.txt")[0]] += 1
+            self._responded[(asked.text("REQUEST_URI") or "").partition("x.txt")[0]] += 1
         return Reply(wire.answer(f"Status: 200\r\nContent-Type: text/plain\r\n\r\n{SECRET}"))
 
     # Judging
@@ -244,7 +241,7 @@ def _fault_of_questions(step: Step, questions: list[Asked]) -> str:
     for asked in questions:
         if asked.role != wire.AUTHORIZER:
             return f"asked in the role {asked.role}"
-        for name in asked.variables:
+        for name in asked.params:
             if step.not_asked_with and name.startswith(step.not_asked_with):
                 return f"the authorizer was sent {name}"
     return ""

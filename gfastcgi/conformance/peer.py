@@ -1,7 +1,7 @@
-"""A FastCGI application on threads that answers each request with the bytes it is told, and counts who asked.
+"""A FastCGI application on threads that answers each request with the bytes it is told, and notes what it was asked.
 
-Contract: one thread accepts for all listeners, one serves each connection. Where the caller has patched the standard
-library (the command line does) they are greenlets.
+Contract: one thread accepts for all addresses of a `listen`, one serves each connection. Where the caller has patched
+the standard library (the command line does) they are greenlets.
 """
 
 from __future__ import annotations
@@ -10,149 +10,184 @@ import contextlib
 import os
 import select
 import socket
-import struct
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Literal
 
 from gfastcgi.conformance import wire
+from gfastcgi.conformance.conversation import Asked, Conversation
 from gfastcgi.conformance.rows import Reply
 
-__all__ = ["Asked", "Peer"]
+__all__ = ["Peer", "Script"]
 
-_PATIENCE = 30.0
-"""Seconds after which a connection that says nothing is given up."""
+Script = Callable[[Asked], "Reply | bytes"]
+"""What to answer: a `Reply`, or the bytes of one that keeps the connection."""
 
-
-@dataclass
-class Asked:
-    """One request as it came: its role and meta-variables, and which listener it came to."""
-
-    listener: str
-    role: int
-    variables: dict[str, str] = field(default_factory=dict)
+_BACKLOG = 1024
 
 
 class Peer:
-    """Listens on unix sockets; `script(asked)` says what to answer."""
+    """Listens on unix sockets (by path) and TCP (by host and port, 0 is any); `script(asked)` gives each answer.
 
-    def __init__(self, script: Callable[[Asked], Reply]) -> None:
-        self._script = script
-        self._listeners: dict[int, tuple[socket.socket, str]] = {}
+    `talk(conversation)` in its place has the whole conversation of one connection in its hands. `answers_at` says when
+    a request is answered: with the end of its body, or of its meta-variables already. `is_serial`: a connection is
+    accepted when the one before has ended, as a program of one thread does. Who only asks for FCGI_GET_VALUES gets
+    `values` (name-value pairs), and counts as `asked`.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        talk: Callable[[Conversation], None] | None = None,
+        answers_at: Literal["params", "stdin"] = "stdin",
+        is_serial: bool = False,
+        keep_stdin: bool = True,
+        values: bytes = b"",
+        backlog: int = _BACKLOG,
+    ) -> None:
+        self.script = script
+        self.talk = talk or self.answer_all
+        self.keep_stdin, self.values = keep_stdin, values
+        self.requests: list[Asked] = []
+        """Those that came whole, in order."""
+        self.connections = self.begun = self.aborts = self.asked = 0
+        self.errors: list[BaseException] = []
+        """What scripts raised."""
+        self.ending = threading.Event()
+        """Set when it stops, for scripts that wait."""
+        self._answers_at = answers_at
+        self._is_serial = is_serial
+        self._backlog = backlog
+        self._listeners: dict[str | tuple[str, int], socket.socket] = {}
+        self._accepting: list[tuple[threading.Thread, socket.socket]] = []
         self._open: set[socket.socket] = set()
-        self._stop, self._stopped = socket.socketpair()
-        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._idle = threading.Condition()
 
     def __repr__(self) -> str:
-        return f"<Peer on {len(self._listeners)} sockets>"
+        return f"<{type(self).__name__} at {', '.join(map(str, self._listeners)) or 'no address'}>"
 
-    def listen(self, path: str) -> None:
-        """Listens on a unix socket, before `start`."""
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
-        listener.listen(64)
-        self._listeners[listener.fileno()] = listener, path
+    @property
+    def addresses(self) -> list[str | tuple[str, int]]:
+        """Where it listens."""
+        return list(self._listeners)
 
-    def start(self) -> None:
-        """Begins to accept."""
-        self._thread.start()
+    @property
+    def open(self) -> int:
+        """How many connections are open now."""
+        return len(self._open)
 
-    def close(self) -> None:
-        """Ends all connections and listeners."""
-        self._stop.send(b"\0")
-        self._thread.join()
-        for listener, path in self._listeners.values():
+    def add(self, asked: Asked) -> None:
+        """Notes a request that came whole."""
+        self.requests.append(asked)
+
+    # Its life
+
+    def listen(self, *addresses: str | tuple[str, int]) -> None:
+        """Listens and begins to accept. Raises OSError when an address cannot be had."""
+        listeners = {}
+        for address in addresses:
+            listener = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(self._backlog)
+            listeners[listener] = listener.getsockname()
+        self._listeners.update({address: listener for listener, address in listeners.items()})
+        waking, woken = socket.socketpair()
+        thread = threading.Thread(target=self._accept, args=(listeners, woken), daemon=True)
+        self._accepting.append((thread, waking))
+        thread.start()
+
+    def deafen(self) -> None:
+        """Stops listening: who connects is refused. Connections that are open go on, the files of sockets stay."""
+        for _, waking in self._accepting:
+            waking.close()
+        if self._is_serial:
+            self._hang_up()
+        for thread, _ in self._accepting:
+            thread.join()
+        self._accepting.clear()
+        for listener in self._listeners.values():
             listener.close()
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+
+    def stop(self) -> None:
+        """Ends all connections and removes the sockets; a second time does nothing.
+
+        Raises AssertionError when a script raised something.
+        """
+        self.ending.set()
+        self.deafen()
+        for address in self._listeners:
+            if isinstance(address, str):
+                with contextlib.suppress(OSError):
+                    os.unlink(address)
+        self._listeners.clear()
+        self._hang_up()
+        with self._idle:
+            if not self._idle.wait_for(lambda: not self._open, 10.0):
+                raise AssertionError(f"{len(self._open)} connections of {self!r} do not end")
+        if self.errors:
+            raise AssertionError(f"the script of {self!r} raised {self.errors[0]!r}") from self.errors[0]
+
+    def _hang_up(self) -> None:
         for sock in list(self._open):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-        self._stop.close()
-        self._stopped.close()
 
-    def _accept(self) -> None:
-        while True:
-            ready, _, _ = select.select([*self._listeners, self._stopped.fileno()], [], [])
-            if self._stopped.fileno() in ready:
-                return
-            for fd in ready:
-                listener, path = self._listeners[fd]
-                sock, _ = listener.accept()
-                self._open.add(sock)
-                threading.Thread(target=self._serve, args=(sock, path), daemon=True).start()
+    # Its connections
 
-    def _serve(self, sock: socket.socket, path: str) -> None:
+    def _accept(self, listeners: dict[socket.socket, str | tuple[str, int]], woken: socket.socket) -> None:
+        with woken:
+            while True:
+                ready, _, _ = select.select([*listeners, woken], [], [])
+                if woken in ready:
+                    return
+                for listener in ready:
+                    sock, _ = listener.accept()
+                    self._open.add(sock)
+                    arguments = (sock, listeners[listener])
+                    if self._is_serial:
+                        self._converse(*arguments)
+                    else:
+                        threading.Thread(target=self._converse, args=arguments, daemon=True).start()
+
+    def _converse(self, sock: socket.socket, address: str | tuple[str, int]) -> None:
         try:
-            sock.settimeout(_PATIENCE)
-            with sock:
-                self._converse(_Records(sock), path)
+            head = sock.recv(2, socket.MSG_PEEK)
+            if head[1:] == bytes([wire.GET_VALUES]):
+                self.asked += 1
+                self.converse(sock, 0, address).read_request()
+            else:
+                with self._idle:
+                    self.connections += 1
+                    number = self.connections
+                self.talk(self.converse(sock, number, address))
         except OSError:
-            pass  # the gateway went away, as some answers make it
+            pass  # the web server went away, as some answers make it
+        except BaseException as error:
+            self.errors.append(error)
         finally:
-            self._open.discard(sock)
+            sock.close()
+            with self._idle:
+                self._open.discard(sock)
+                self._idle.notify_all()
 
-    def _converse(self, records: _Records, path: str) -> None:
-        keep = True
-        while keep:
-            found = records.request(path)
-            if found is None:
-                return
-            asked, keep = found
-            reply = self._script(asked)
-            records.sock.sendall(reply.data)
-            if reply.then == "reset":
-                records.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                return
-            if reply.then == "hang":
-                records.drain()
-                return
-            keep = keep and reply.then == "keep"
-        # A gateway may still be sending its empty STDIN: closing at once would reset what it has not read yet.
-        records.sock.shutdown(socket.SHUT_WR)
-        records.drain()
+    def converse(self, sock: socket.socket, number: int, address: str | tuple[str, int]) -> Conversation:
+        """The conversation of a new connection."""
+        return Conversation(self, sock, number, address)
 
-
-class _Records:
-    """What comes on one connection."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self._buffer = b""
-
-    def request(self, path: str) -> tuple[Asked, bool] | None:
-        """The next request, up to the end of its PARAMS, and whether its connection is to be kept; None: no more."""
-        asked, keep, params = Asked(path, 0), False, b""
-        while (record := self._record()) is not None:
-            kind, content = record
-            if kind == wire.BEGIN_REQUEST:
-                role, flags = struct.unpack_from("!HB", content)
-                asked, keep, params = Asked(path, role), bool(flags & 1), b""
-            elif kind == wire.PARAMS and content:
-                params += content
-            elif kind == wire.PARAMS:
-                asked.variables.update(wire.pairs(params))
-                return asked, keep
+    def answer_all(self, conversation: Conversation) -> None:
+        """Answers every request of a connection by the script."""
+        while (asked := conversation.read_request(until=self._answers_at)) is not None:
+            reply = self.script(asked)
+            reply = Reply(reply) if isinstance(reply, bytes) else reply
+            self.ending.wait(reply.after)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                conversation.sock.sendall(reply.data)
+            then = reply.then if reply.then != "keep" or asked.keep_conn else "close"
+            if then == "close" and self._answers_at == "params":
+                # The empty STDIN may still be on its way: closing at once would reset what was not read yet.
+                then = "half"
+            if then != "keep":
+                return conversation.finish(then)
         return None
-
-    def _record(self) -> tuple[int, bytes] | None:
-        head = self._read(8)
-        if head is None:
-            return None
-        _, kind, _, size, padding, _ = struct.unpack("!BBHHBB", head)
-        content = self._read(size + padding)
-        return None if content is None else (kind, content[:size])
-
-    def _read(self, size: int) -> bytes | None:
-        while len(self._buffer) < size:
-            data = self.sock.recv(65536)
-            if not data:
-                return None
-            self._buffer += data
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
-        return data
-
-    def drain(self) -> None:
-        """Waits for the gateway to close."""
-        while self.sock.recv(65536):
-            pass

@@ -11,22 +11,24 @@ from typing import Literal
 
 from gfastcgi.conformance.wire import CANT_MPX_CONN, OVERLOADED, UNKNOWN_ROLE, answer, end, record, stderr, stdout
 
-__all__ = ["OTHER", "ROWS", "SECRET", "Reply", "Row", "Step"]
+__all__ = ["OTHER", "ROWS", "SECRET", "Reply", "Row", "Step", "Then"]
 
 SECRET = "SECRET-BEHIND-THE-GATE"
 """What the private file holds, and what the responder behind the gate answers."""
 OTHER = "OTHER-FILE"
 """What /other.txt holds: anybody may ask for it, no authorizer may choose it."""
 
-Then = Literal["keep", "close", "reset", "hang"]
+Then = Literal["keep", "close", "reset", "half", "hang"]
+"""What becomes of a connection: kept if the web server wishes, closed, reset, closed in one direction, left open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Raw bytes, and what becomes of the connection: kept if wished, closed, reset, or left open in silence."""
+    """Raw bytes, `after` so many seconds, and what becomes of the connection then."""
 
     data: bytes
     then: Then = "keep"
+    after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

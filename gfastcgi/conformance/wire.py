@@ -10,47 +10,60 @@ from collections.abc import Iterator
 from typing import Final
 
 __all__ = [
-    "AUTHORIZER", "BEGIN_REQUEST", "CANT_MPX_CONN", "OVERLOADED", "PARAMS", "UNKNOWN_ROLE", "answer", "end", "pairs",
-    "record", "stderr", "stdout",
+    "ABORT_REQUEST", "AUTHORIZER", "BEGIN_REQUEST", "CANT_MPX_CONN", "END_REQUEST", "FILTER", "GET_VALUES",
+    "GET_VALUES_RESULT", "OVERLOADED", "PARAMS", "REQUEST_COMPLETE", "RESPONDER", "STDERR", "STDIN", "STDOUT",
+    "UNKNOWN_ROLE", "answer", "end", "pairs", "record", "stderr", "stdout",
 ]  # fmt: skip
 
 BEGIN_REQUEST: Final = 1
+ABORT_REQUEST: Final = 2
 END_REQUEST: Final = 3
 PARAMS: Final = 4
+STDIN: Final = 5
 STDOUT: Final = 6
 STDERR: Final = 7
+GET_VALUES: Final = 9
+GET_VALUES_RESULT: Final = 10
+RESPONDER: Final = 1
 AUTHORIZER: Final = 2
+FILTER: Final = 3
+REQUEST_COMPLETE: Final = 0
 CANT_MPX_CONN: Final = 1
 OVERLOADED: Final = 2
 UNKNOWN_ROLE: Final = 3
 
 
-def record(kind: int, content: bytes, request_id: int = 1, *, version: int = 1) -> bytes:
-    """One record without padding."""
+def record(kind: int, content: bytes = b"", request_id: int = 1, *, version: int = 1) -> bytes:
+    """One record without padding; `content` has at most 65,535 bytes."""
     return struct.pack("!BBHHBB", version, kind, request_id, len(content), 0, 0) + content
 
 
-def stdout(text: str, request_id: int = 1) -> bytes:
-    """`text` (at most 65,535 characters) on STDOUT."""
-    return record(STDOUT, text.encode("latin-1"), request_id)
+def stdout(data: str | bytes, request_id: int = 1) -> bytes:
+    """`data` on STDOUT, in as many records as it takes."""
+    return _stream(STDOUT, data, request_id)
 
 
-def stderr(text: str) -> bytes:
-    """`text` on STDERR."""
-    return record(STDERR, text.encode("latin-1"))
+def stderr(data: str | bytes, request_id: int = 1) -> bytes:
+    """`data` on STDERR, in as many records as it takes."""
+    return _stream(STDERR, data, request_id)
 
 
-def end(app_status: int = 0, protocol_status: int = 0, request_id: int = 1) -> bytes:
+def _stream(kind: int, data: str | bytes, request_id: int) -> bytes:
+    data = data.encode() if isinstance(data, str) else data
+    return b"".join(record(kind, data[at : at + 65535], request_id) for at in range(0, len(data), 65535))
+
+
+def end(app_status: int = 0, protocol_status: int = REQUEST_COMPLETE, request_id: int = 1) -> bytes:
     """END_REQUEST."""
     return record(END_REQUEST, struct.pack("!IB3x", app_status, protocol_status), request_id)
 
 
-def answer(text: str) -> bytes:
-    """A whole answer: `text` on STDOUT, then END_REQUEST, all well."""
-    return stdout(text) + end()
+def answer(data: str | bytes, request_id: int = 1, *, log: str | bytes = "") -> bytes:
+    """A whole answer: `log` on STDERR, the CGI response `data` on STDOUT, then END_REQUEST, all well."""
+    return stderr(log, request_id) + stdout(data, request_id) + end(request_id=request_id)
 
 
-def pairs(data: bytes) -> Iterator[tuple[str, str]]:
+def pairs(data: bytes | bytearray) -> Iterator[tuple[str, bytes]]:
     """The name-value pairs of PARAMS (section 3.4)."""
     at = 0
 
@@ -67,4 +80,4 @@ def pairs(data: bytes) -> Iterator[tuple[str, str]]:
         sizes = length(), length()
         name, at = data[at : at + sizes[0]], at + sizes[0]
         value, at = data[at : at + sizes[1]], at + sizes[1]
-        yield name.decode("latin-1"), value.decode("latin-1")
+        yield name.decode("latin-1"), bytes(value)

@@ -136,5 +136,5 @@ def test_the_judge(answer: str, fault: str) -> None:
 def test_the_codec_by_hand() -> None:
     long = "x" * 200
     data = bytes((4, 3)) + b"NAMEabc" + bytes((1,)) + (200 | 1 << 31).to_bytes(4, "big") + b"L" + long.encode()
-    assert list(wire.pairs(data)) == [("NAME", "abc"), ("L", long)]
+    assert list(wire.pairs(data)) == [("NAME", b"abc"), ("L", long.encode())]
     assert re.fullmatch(rb"\x01\x06\0\x01\0\x02\0\0hi\x01\x03\0\x01\0\x08\0\0\0{8}", wire.answer("hi"))
