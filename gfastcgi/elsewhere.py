@@ -6,11 +6,10 @@ Contract: an entry has one authorizer, whatever sites use it. What cannot be mad
 from __future__ import annotations
 
 from collections.abc import Iterator
-from os.path import dirname
 
 from gfastcgi.auth.answers import USUAL_VARIABLES
 from gfastcgi.auth.base import Authorizer
-from gfastcgi.auth.python import DEFAULT_TIME_LIMIT, PythonAuthorizer, load
+from gfastcgi.auth.python import DEFAULT_TIME_LIMIT, PythonAuthorizer, folder_of, load
 from gfastcgi.backends import is_elsewhere, of_mode
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.errors import InvalidValue
@@ -59,7 +58,7 @@ def _python(host: HostConfig) -> Authorizer:
     function = host.python
     if isinstance(function, str):
         try:
-            function = load(function, dirname(host.where.filename))
+            function = load(function, folder_of(host.where.filename))
         except InvalidValue as error:
             raise InvalidValue(error.message, host.where.filename, host.where.lineno) from error
     if isinstance(function, PythonAuthorizer):

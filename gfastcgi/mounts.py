@@ -6,9 +6,8 @@ Contract: each is imported once, when the gateway is built; what cannot be is a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os.path import dirname
 
-from gfastcgi.auth.python import load
+from gfastcgi.auth.python import folder_of, load
 from gfastcgi.config import Settings, WSGIMount
 from gfastcgi.errors import InvalidValue
 from gfastcgi.wsgi.mounted import Mounted
@@ -31,7 +30,7 @@ class Mounts:
             app, name = mount.app, str(mount.app)
             if isinstance(app, str):
                 try:
-                    app = load(app, dirname(mount.where.filename), option=f'wsgi.server: "{mount.key}"')
+                    app = load(app, folder_of(mount.where.filename), option=f'wsgi.server: "{mount.key}"')
                 except InvalidValue as error:
                     raise InvalidValue(error.message, mount.where.filename, mount.where.lineno) from error
             else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from os.path import abspath, dirname
 from typing import Any, overload
 
 import gevent
@@ -21,7 +22,7 @@ from gfastcgi.errors import BackendTimeout, InvalidValue
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 
-__all__ = ["DEFAULT_TIME_LIMIT", "Check", "PythonAuthorizer", "authorizer", "load"]
+__all__ = ["DEFAULT_TIME_LIMIT", "Check", "PythonAuthorizer", "authorizer", "folder_of", "load"]
 
 Check = Callable[[webob.Request], Any]
 
@@ -104,6 +105,11 @@ def authorizer(function: Check | None = None, /, *, time_limit: float = DEFAULT_
     if function is None:
         return lambda function: PythonAuthorizer(function, time_limit=time_limit)
     return PythonAuthorizer(function, time_limit=time_limit)
+
+
+def folder_of(filename: str) -> str:
+    """The folder of a configuration file, wherever that was named from; "" for a configuration without a file."""
+    return dirname(abspath(filename)) if filename else ""
 
 
 def load(name: str, folder: str = "", *, option: str = '"python"') -> Callable[..., Any]:

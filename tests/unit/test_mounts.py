@@ -53,6 +53,21 @@ def test_faults_have_their_place(tmp_path: Path, line: str, fault: str, monkeypa
     assert fault in error.message
 
 
+def test_a_module_lies_beside_the_file_from_wherever_that_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", [])
+    monkeypatch.chdir(tmp_path)
+    for name in ("mount_beside", "gate_beside"):
+        (tmp_path / f"{name}.py").write_text("def call(*arguments): pass")
+    config, _ = lighttpd.loads(
+        HEAD + 'wsgi.server = ( "/a" => "mount_beside:call" )\n'
+        'fastcgi.server = ( "/b" => (( "mode" => "authorizer", "python" => "gate_beside:call" )) )',
+        "site.conf",
+    )
+    assemble.build(config)
+
+
 def test_it_is_printed_as_it_was_read(tmp_path: Path) -> None:
     line = 'wsgi.server = ( "/a" => "json:loads", "/" => "json.decoder:JSONDecoder.decode" )'
     assert line in lighttpd.render(load(line, tmp_path))
