@@ -92,6 +92,11 @@ def test_nothing_is_kept_under_a_field_that_connection_takes_away(options: str) 
     assert maker.who(request_for("/", **fields, connection=options)) is None
 
 
+def test_what_an_answer_may_vary_by() -> None:
+    assert keys(SID, ("header", "accept")).vary == {b"cookie", b"host", b"accept"}
+    assert keys(("header", "x-token"), ("path", "")).vary == {b"host", b"x-token"}
+
+
 def test_a_client_does_not_choose_the_size_of_a_key() -> None:
     maker = keys(SID, ("header", "x"))
     for fields in ({"cookie": "SID=" + "a" * 8000}, {"cookie": "SID=a", "x": "b" * 8000}):
