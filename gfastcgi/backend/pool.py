@@ -55,7 +55,6 @@ class Pool:
         self.measures = measures
         self._resting: dict[Proc, None] = {}
         self.waiters: dict[Waiter, float] = {}
-        """Who waits, and since when."""
         """Who waits, first come first, and since when."""
         self._slow_start = slow_start or SlowStart(clock)
         self._recovering = self._slow_start.procs

@@ -19,6 +19,8 @@ from gfastcgi.net.deadlines import Deadlines
 __all__ = ["obtain"]
 
 _FOREVER = 1e9
+_LOOK_AGAIN = 1.0
+"""Seconds after which who waits looks for procs that began to rest meanwhile."""
 
 
 def obtain(pool: Pool, request: RequestKey, tried: list[Proc]) -> Lease:
@@ -54,17 +56,18 @@ def _await(pool: Pool, turn: _Turn) -> None:
     seconds = pool.hosts[0].config.queue_timeout or _FOREVER
     now = monotonic()
     end = now + seconds
+    # A proc that has rested serves those who wait, though no new request asks for it; it may serve us right here.
+    rested = pool.tick() or end
     while turn.lease is None and turn.error is None:
         if now >= end:
             raise Overloaded(f"no free connection within {seconds} s", cause="queue_timeout")
-        # A proc that has rested serves those who wait, though no new request asks for it.
-        rested = pool.tick() or end
         turn.is_parked = True
         try:
-            deadlines.park(max(min(end, rested) - now, 0.001))
+            deadlines.park(max(min(end, rested, now + _LOOK_AGAIN) - now, 0.001))
             return
         except StreamTimeout:
             now = monotonic()
+            rested = pool.tick() or end
         finally:
             turn.is_parked = False
 
