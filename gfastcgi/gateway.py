@@ -125,7 +125,8 @@ class Gateway:
             return decision
         answer = self._fetch(request, site, place)
         if isinstance(answer, webob.Response):
-            answer.headerlist.extend(decision)
+            if decision:
+                answer.headerlist.extend(decision)
             if place.recheck:
                 guard(answer, _recheck(request, site, place, before))
         return answer
@@ -252,7 +253,7 @@ def _ask(request: Request, site: Site, place: Place) -> webob.Response | list[tu
     else:
         decision = site.audit.follow(request, lambda: chain.ask(place.gates, request, place.root, need=need))
     if site.hygiene is not None and request.variables:
-        site.hygiene.learn(name for name in request.variables if name not in before)
+        site.hygiene.learn(request.variables.keys() - before)
     return decision
 
 

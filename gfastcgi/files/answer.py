@@ -11,18 +11,16 @@ import secrets
 import webob
 
 from gfastcgi.errors import RangeNotSatisfiable
-from gfastcgi.http.conditional import CONDITIONS, evaluate, if_range_holds
+from gfastcgi.http.conditional import evaluate, if_range_holds
 from gfastcgi.http.ranges import content_range, multipart, parse_range
 from gfastcgi.net.beneath import OpenedFile
 from gfastcgi.net.sendfile import FileBody, Piece
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 
-__all__ = ["Fields", "answer", "entity_tag", "has_questions", "modified", "refusal", "whole"]
+__all__ = ["Fields", "answer", "entity_tag", "modified", "refusal", "whole"]
 
 Fields = list[tuple[str, str]]
-
-_QUESTIONS = CONDITIONS | {b"range"}
 
 
 def refusal(request: Request, error: OSError) -> webob.Response:
@@ -44,17 +42,12 @@ def modified(stat: os.stat_result) -> int:
     return stat.st_mtime_ns // 1_000_000_000
 
 
-def has_questions(request: Request) -> bool:
-    """Whether `request` has preconditions or asks for a range."""
-    return not _QUESTIONS.isdisjoint([name for name, _ in request.fields])
-
-
 def answer(request: Request, file: OpenedFile, fields: Fields, *, etag: str, mtime: float) -> webob.Response:
     """The answer 200, 206, 304, 412 or 416 whose `fields` describe `file`, but for its length. Takes both over.
 
     `etag` and `mtime` (seconds since 1970) are the validators that the client was or will be told.
     """
-    if has_questions(request):
+    if request.head.has_questions:
         try:
             partial = _conditional(request, file, fields, etag, mtime)
         except BaseException:

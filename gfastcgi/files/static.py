@@ -10,7 +10,7 @@ from urllib.parse import quote
 import webob
 
 from gfastcgi.config import Settings
-from gfastcgi.files.answer import Fields, answer, entity_tag, has_questions, modified, refusal
+from gfastcgi.files.answer import Fields, answer, entity_tag, modified, refusal
 from gfastcgi.files.content_types import content_type
 from gfastcgi.files.shelf import Shelf
 from gfastcgi.http.conditional import format_http_date
@@ -36,7 +36,7 @@ def serve_file(
     """
     if path.endswith(settings.static_exclude_extensions):
         return error_page(403, request_id=request.id)
-    is_plain = shelf is not None and request.method == "GET" and not has_questions(request)
+    is_plain = shelf is not None and request.method == "GET" and not request.head.has_questions
     if is_plain and shelf is not None:
         kept = shelf.find(root + path)
         if kept is not None:

@@ -22,6 +22,7 @@ from gfastcgi.errors import (
     TargetTooLong,
     VersionNotSupported,
 )
+from gfastcgi.http.conditional import CONDITIONS
 from gfastcgi.http.target import Target, check_authority, parse_target
 
 __all__ = ["END", "Limits", "RequestHead", "RequestParser"]
@@ -35,6 +36,7 @@ _NO_TRAILERS = frozenset({
     b"cookie", b"expect", b"host", b"proxy-authorization", b"set-cookie", b"te", b"trailer", b"transfer-encoding",
     b"upgrade",
 })  # fmt: skip
+_QUESTIONS = CONDITIONS | {b"range"}
 _ALONE = frozenset({b"content-length", b"content-type", b"expect", b"host", b"transfer-encoding"})
 # A chunked body is parsed in slices; bytes that bring neither content nor the end of a chunk-size line are extensions.
 _SLICE = 4096
@@ -62,7 +64,8 @@ class RequestHead:
     """One request head. `fields` are (lower-case name, value without surrounding blanks), in the order of arrival."""
 
     __slots__ = (
-        "authority", "content_length", "expects_continue", "fields", "keep_alive", "method", "target", "version",
+        "authority", "content_length", "expects_continue", "fields", "has_questions", "keep_alive", "method", "target",
+        "version",
     )  # fmt: skip
 
     def __init__(self, method: str, target: Target, version: str, fields: list[tuple[bytes, bytes]]) -> None:
@@ -76,6 +79,8 @@ class RequestHead:
         """Bytes of the body; None: chunked."""
         self.keep_alive = True
         self.expects_continue = False
+        self.has_questions = not _QUESTIONS.isdisjoint([name for name, _ in fields])
+        """Whether it has preconditions or asks for a range (RFC 9110 sections 13 and 14)."""
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method} {self.target.uri!r} HTTP/{self.version}>"
