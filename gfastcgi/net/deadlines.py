@@ -36,7 +36,7 @@ class Deadlines:
         self._hub = hub
         self._waits: dict[greenlet, float] = {}
         self._soon: dict[Callable[[], None], None] = {}
-        self._timer = hub.loop.timer(TICK, TICK, ref=False)
+        self._timer = hub.loop.timer(TICK, TICK)
         self._is_ticking = False
 
     @staticmethod
