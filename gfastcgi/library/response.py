@@ -34,7 +34,8 @@ class Response(webob.Response):
         self._stderr = stderr
         length = head.content_length if has_body else None
         status = f"{head.status} {head.reason}"
-        super().__init__(status=status, headerlist=[*head.fields], app_iter=_Pieces(exchange, sent, length))
+        self._pieces = _Pieces(exchange, sent, length)
+        super().__init__(status=status, headerlist=[*head.fields], app_iter=self._pieces)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} of {self._exchange!r}>"
@@ -56,7 +57,7 @@ class Response(webob.Response):
 
     def close(self) -> None:
         """Gives the connection back; an answer that is not complete is aborted (ABORT_REQUEST)."""
-        self._exchange.close()
+        self._pieces.close()
 
     def __enter__(self) -> Response:
         return self
