@@ -423,32 +423,35 @@ class Exchange:
         """The connection to the pool when it can be used again, else closed; the lease in any case."""
         connection, self._connection = self._connection, None
         lease, self._lease = self._lease, None
-        keep = connection if self.is_complete else None
-        if self._feeder is not None:
-            # Bytes that were encoded but never left would be taken for the start of the next request.
-            keep = keep if self._feeder.ready() else None
-            self._feeder.kill()
-            self._feeder = None
-        if connection is not None and (keep is None or not connection.core.is_idle):
-            keep = None
-            self._abort(connection)
-        if lease is not None:
-            for closed in self._pool.release(lease, keep=keep):
-                closed.close()
+        feeder, self._feeder = self._feeder, None
+        # Bytes that were encoded but never left would be taken for the start of the next request.
+        keep = connection if self.is_complete and (feeder is None or feeder.ready()) else None
+        try:
+            if feeder is not None:
+                feeder.kill()
+        finally:  # the client may leave just now, and we be killed
+            if connection is not None and (keep is None or not connection.core.is_idle):
+                keep = None
+                self._abort(connection)
+            if lease is not None:
+                for closed in self._pool.release(lease, keep=keep):
+                    closed.close()
 
     def _abort(self, connection: Connection) -> None:
         """ABORT_REQUEST (section 5.4) where the request still runs, then the end."""
         try:
             if not self.is_complete and not connection.stream.is_closed:
                 connection.stream.send(connection.core.abort_request(REQUEST_ID))
-        except (StreamError, BadRecord, GfastcgiError):
+        except GfastcgiError:
             pass
         connection.close()
 
     def close(self) -> None:
         """Gives everything back; again: nothing happens."""
-        if self._lease is not None or self._connection is not None:
-            self._give_back()
-        self._body.close()
-        if self._data is not None:
-            self._data.close()
+        try:
+            if self._lease is not None or self._connection is not None:
+                self._give_back()
+        finally:
+            self._body.close()
+            if self._data is not None:
+                self._data.close()

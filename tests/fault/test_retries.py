@@ -12,6 +12,8 @@ import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import gevent
+import gevent.event
 import pytest
 from peers.backend import (
     CANT_MPX_CONN,
@@ -36,6 +38,7 @@ from gfastcgi.errors import (
     BackendClosed,
     BackendTimeout,
     BadRecord,
+    ClientClosed,
     ConnectError,
     ConnectTimeout,
     Overloaded,
@@ -244,9 +247,7 @@ def test_read_timeout_is_not_the_time_of_the_whole_answer(backend: Callable[...,
         assert seen is not None
         for byte in OK:
             connection.sock.sendall(stdout(byte.encode()))
-            connection.backend.stopped.settimeout(0.02)
-            with contextlib.suppress(TimeoutError):
-                connection.backend.stopped.recv(1)
+            connection.backend.ending.wait(0.02)
         connection.sock.sendall(end())
 
     assert ask(make_pool(host(backend(talk=trickle), read_timeout=0.4))) == b"ok"
@@ -343,3 +344,29 @@ def test_where_the_capacity_is_unknown_every_request_has_its_own(backend: Callab
     pool = make_pool(host(peer))
     assert [ask(pool) for _ in range(3)] == [b"ok"] * 3
     assert peer.connections == 3
+
+
+def test_who_is_killed_while_it_gives_back_holds_nothing(backend: Callable[..., ScriptedBackend]) -> None:
+    """The answer is whole, the body still comes, and the client leaves: the slot and the connection are free."""
+
+    def answer_early(connection: BackendConnection) -> None:
+        seen = connection.read_request(until="params")
+        assert seen is not None
+        connection.sock.sendall(answer(OK))
+        connection.wait_for_end()
+
+    peer = backend(talk=answer_early)
+    pool = make_pool(host(peer, max_connections=1))
+    body = Body(b"x")
+    body.read = lambda: gevent.sleep(60) or b""  # type: ignore[method-assign, func-returns-value]
+    key = SimpleNamespace(method="POST", authority="", path="/", remote_addr="", balance="fair")
+    exchange = Exchange(pool, key, lambda _: b"", body)
+    exchange.start()
+    may_end = gevent.event.Event()
+    ending = gevent.spawn(lambda: may_end.wait() and exchange.close())
+    gevent.sleep(0)
+    may_end.set()
+    ending.kill(ClientClosed("the client left"))  # arrives while it waits for the end of who sends the body
+    assert isinstance(ending.exception, ClientClosed)
+    assert [proc.load for proc in pool.hosts[0].procs] == [0]
+    peer.wait_for(lambda peer: not peer.open, "the connection to be closed")
