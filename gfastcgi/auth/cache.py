@@ -95,7 +95,7 @@ class DecisionCache:
     def find_stale(self, key: Hashable, who: Hashable) -> Allow | None:
         """The last yes under `key`, until `stale_seconds` after its end, unless `who` was refused anything since."""
         end, allow, since = self._allowed.get(key, _NOTHING)
-        if allow is None or end + self._stale_seconds <= self._clock():
+        if allow is None or not self._stale_seconds or end + self._stale_seconds <= self._clock():
             return None
         return allow if since > max(self._refused.get(who, since - 1), self._refused_all) else None
 

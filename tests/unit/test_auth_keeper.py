@@ -423,6 +423,18 @@ def test_asked_anew() -> None:
         rig.gate.decide_anew(request, "/www")
 
 
+@pytest.mark.parametrize(("stale", "is_let"), [(0, False), (100, True)])
+def test_asked_anew_in_an_outage_a_kept_yes_is_of_use_under_stale_allow_alone(stale: int, is_let: bool) -> None:
+    rig = Rig(stale_seconds=stale)
+    rig.decide()
+    rig.asked.says = BackendTimeout("silent")
+    try:
+        decision: Any = rig.gate.decide_anew(request_for("/x", cookie="SID=a"), "/www")
+    except BackendTimeout as error:
+        decision = error
+    assert decision is (YES if is_let else rig.asked.says)
+
+
 @pytest.mark.parametrize(("config", "fields"), [(None, {}), (SID, {"x": "1"})])
 def test_asked_anew_without_memory(config: CacheConfig | None, fields: dict[str, str]) -> None:
     rig = Rig(Allow({b"GFASTCGI_GRANT": b"path=/; ttl=100"}), config)
