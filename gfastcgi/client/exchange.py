@@ -23,7 +23,6 @@ from gfastcgi.errors import (
     BackendError,
     BackendTimeout,
     BadCGIResponse,
-    BadRecord,
     ClientClosed,
     ConnectError,
     ConnectTimeout,
