@@ -1,7 +1,7 @@
 """The commands: one table, which the dispatcher, the help, the manual pages and the shell completion all read.
 
-Contract: a command is a module of this room with `parser()`, its arguments, and `run(options)` -> exit status. It is
-imported when it is wanted, so that naming the commands costs nothing.
+Contract: a command is a module of this room with `parser()`, its arguments, and `run(options)` -> exit status; `parse`
+where its arguments need more than their parser. It is imported when it is wanted: naming the commands costs nothing.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class Command(NamedTuple):
 
     def run(self, arguments: Sequence[str]) -> int:
         """Runs it; faults are told on stderr."""
-        options = self.parser().parse_args(arguments)
+        home = self._home
+        options = home.parse(arguments) if hasattr(home, "parse") else home.parser().parse_args(arguments)
         try:
-            status: int = self._home.run(options)
+            status: int = home.run(options)
         except ConfigError as error:
             print_faults(error)
         except GfastcgiError as error:
@@ -57,6 +58,7 @@ COMMANDS = {
     "explain": Command("explain", EXIT_CHECK, "what would become of a request: authorizers, backend, file, and why"),
     "purge": Command("purge", EXIT_CHECK, "let a running gateway forget the decisions of its authorizers"),
     "wsgi": Command("wsgi", EXIT_START, "a WSGI application as a FastCGI server, in one process or several"),
+    "spawn": Command("spawn", EXIT_START, "a FastCGI program on a socket, as spawn-fcgi starts it"),
     "demo": Command("demo", EXIT_START, "see it all at work, without a configuration and without PHP"),
     "conformance": Command(
         "conformance", EXIT_CHECK, "what a gateway, ours or another, makes of every answer of an authorizer"

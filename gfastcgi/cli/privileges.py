@@ -14,7 +14,7 @@ import resource
 from gfastcgi.config import ServerConfig
 from gfastcgi.errors import InvalidValue
 
-__all__ = ["drop_privileges", "raise_file_limit"]
+__all__ = ["drop_privileges", "make_sure_that_root_is_gone", "raise_file_limit"]
 
 logger = logging.getLogger("gfastcgi")
 
@@ -56,7 +56,7 @@ def drop_privileges(config: ServerConfig) -> None:
         os.setgid(group)
         if user is not None:
             os.setuid(user.pw_uid)
-            _make_sure_that_root_is_gone()
+            make_sure_that_root_is_gone("server.username")
     except OSError as error:
         raise InvalidValue(f"server.username, server.groupname, server.chroot: {error.strerror}") from error
 
@@ -85,10 +85,11 @@ def _group(name: str, user: pwd.struct_passwd | None) -> int:
     return group
 
 
-def _make_sure_that_root_is_gone() -> None:
+def make_sure_that_root_is_gone(option: str) -> None:
+    """Raises `InvalidValue`, which names `option`, when root could be had again."""
     # A saved set-user-id that survives setuid() would be a way back (CWE-273).
     try:
         os.setuid(0)
     except PermissionError:
         return
-    raise InvalidValue("server.username: root could be regained after it was given up")
+    raise InvalidValue(f"{option}: root could be regained after it was given up")
