@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gfastcgi.client.probing import converse
+from gfastcgi.client.probing import converse, probing
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import NoBackendAvailable
 from gfastcgi.fcgi.connection import UnknownType, Values, WebServer
@@ -30,14 +30,16 @@ class Client(Pool):
         `NoBackendAvailable` while no process or address is known.
         """
         self.start()
-        procs = self.backend.hosts[0].procs
-        if not procs:
-            raise NoBackendAvailable(f"{self.backend.hosts[0].name} has no address")
-        core = WebServer()
+        host = self.backend.hosts[0]
+        if not host.procs:
+            raise NoBackendAvailable(f"{host.name} has no address")
+        proc, core = host.procs[0], WebServer()
         data = core.get_values([name.encode() for name in names])
-        for event in converse(procs[0].address, core, data, seconds=timeout):
-            if isinstance(event, Values):
-                return {name.decode("latin-1"): value.decode("latin-1") for name, value in event.values.items()}
-            if isinstance(event, UnknownType):
-                break
+        # Counted as load: a kept connection may have to make room, where the program serves no more than those.
+        with probing(host, proc):
+            for event in converse(proc.address, core, data, seconds=timeout):
+                if isinstance(event, Values):
+                    return {name.decode("latin-1"): value.decode("latin-1") for name, value in event.values.items()}
+                if isinstance(event, UnknownType):
+                    break
         return {}

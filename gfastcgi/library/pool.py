@@ -72,7 +72,7 @@ class Pool:
         self.balance = balance
         self._backends = Backends({balance})
         self._pool = self._backends.pool(configs, Settings(balance=balance))
-        self._life = Life(self._backends.start, self._backends.stop)
+        self._life = Life(self._backends.start, lambda timeout: self._backends.stop(timeout or 1.0))
 
     def __repr__(self) -> str:
         load = sum(host.load for host in self._pool.hosts)
