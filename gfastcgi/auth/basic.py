@@ -96,9 +96,10 @@ class BasicAuthorizer:
         user, password = given
         name = self._remembered.name(generation, user, password)
         if not self._remembered.has(name):
-            if login.is_busy(request):
+            is_right = None if login.is_busy(request) else self._fits(name, request, accounts, user, password)
+            if is_right is None:
                 return login.too_many(request)
-            if not self._fits(name, accounts, user, password):
+            if not is_right:
                 login.delay(request)
                 return self._refuse(request)
         return login.decide(request, user, b"Basic", lambda: self._refuse(request))
@@ -106,14 +107,15 @@ class BasicAuthorizer:
     def _refuse(self, request: Request) -> Deny:
         return self._login.refuse(request, [self._challenge])
 
-    def _fits(self, name: bytes, accounts: Accounts, user: bytes, password: bytes) -> bool:
+    def _fits(self, name: bytes, request: Request, accounts: Accounts, user: bytes, password: bytes) -> bool | None:
+        """None: by the time of its turn the client has too many wrong guesses waiting."""
         while (pending := self._pending.get(name)) is not None:
             pending.wait()
             if self._remembered.has(name):
                 return True
         done = self._pending[name] = Event()
         try:
-            is_right = self._compare(accounts, user, password)
+            is_right = self._compare(request, accounts, user, password)
             if is_right:
                 self._remembered.add(name)
             return is_right
@@ -121,7 +123,7 @@ class BasicAuthorizer:
             del self._pending[name]
             done.set()
 
-    def _compare(self, accounts: Accounts, user: bytes, password: bytes) -> bool:
+    def _compare(self, request: Request, accounts: Accounts, user: bytes, password: bytes) -> bool | None:
         realm = self._login.realm
         stored = accounts.stored(user, realm)
 
@@ -130,7 +132,8 @@ class BasicAuthorizer:
             return any(fitting) and bool(stored)
 
         if any(is_slow(accounts.kind, secret) for secret in stored or accounts.decoy()):
-            return self._in_thread(compare)
+            with self._login.turn(request):
+                return None if self._login.is_busy(request) else self._in_thread(compare)
         return compare()
 
 

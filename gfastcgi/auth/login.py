@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
+from weakref import WeakValueDictionary
 
 import gevent
+from gevent.lock import BoundedSemaphore
 
 from gfastcgi.auth.base import Allow, Deny
 from gfastcgi.auth.passwords import Accounts
-from gfastcgi.auth.throttle import Throttle
+from gfastcgi.auth.throttle import Throttle, network
 from gfastcgi.auth.userfile import UserFile
 from gfastcgi.config import Requirement
 from gfastcgi.pages import error_page
@@ -44,6 +46,7 @@ class Login:
         self._groups = groups
         self._throttle = throttle
         self._sleep = sleep
+        self._turns = WeakValueDictionary[str, BoundedSemaphore]()
 
     def __repr__(self) -> str:
         return f"<Login {self._requirement.prefix!r} {self._requirement.realm!r}>"
@@ -73,6 +76,14 @@ class Login:
     def is_busy(self, request: Request) -> bool:
         """Whether this client has too many wrong guesses waiting for another to be looked at."""
         return self._throttle.is_busy(request.remote_addr)
+
+    def turn(self, request: Request) -> BoundedSemaphore:
+        """Holds the guesses of one client apart: how many failed counts for the next."""
+        key = network(request.remote_addr)
+        turn = self._turns.get(key)
+        if turn is None:
+            turn = self._turns[key] = BoundedSemaphore(1)
+        return turn
 
     def delay(self, request: Request) -> None:
         """Holds the answer to a wrong guess back."""

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Throttle"]
+__all__ = ["Throttle", "network"]
 
 FIRST_DELAY = 0.25
 LONGEST_DELAY = 4.0
@@ -38,12 +38,12 @@ class Throttle:
 
     def is_busy(self, address: str) -> bool:
         """Whether so many wrong guesses from `address` wait for their answer that another one is not looked at."""
-        client = self._clients.get(_network(address))
+        client = self._clients.get(network(address))
         return client is not None and client.waiting >= MOST_WAITING
 
     def fail(self, address: str) -> float:
         """Counts a wrong guess. The seconds that its answer has to wait; `done` follows them."""
-        key = _network(address)
+        key = network(address)
         client = self._clients.setdefault(key, _Client())
         self._clients.move_to_end(key)
         now = self._clock()
@@ -59,12 +59,13 @@ class Throttle:
 
     def done(self, address: str) -> None:
         """The answer to a wrong guess is on its way."""
-        client = self._clients.get(_network(address))
+        client = self._clients.get(network(address))
         if client is not None and client.waiting:
             client.waiting -= 1
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
+    """Which client the one at `address` is."""
     if ":" not in address:
         return address
     try:

@@ -268,6 +268,34 @@ def test_many_guesses_at_once_are_not_looked_at(rig: Rig) -> None:
     assert allows(guard.check(ask("/", **basic("ann", "secret")), "/")) == "ann"
 
 
+def test_many_guesses_at_once_at_a_slow_hash_take_turns(rig: Rig) -> None:
+    """None has failed while the first is held against the hash: the others are judged by what comes of that."""
+    (rig.folder / "users").write_bytes(SLOW)
+    guard = rig.basic("htpasswd")
+    inner, release = guard._in_thread, gevent.event.Event()
+    at_once: list[int] = []
+    working = 0
+
+    def slowly(work: Callable[[], bool]) -> bool:
+        nonlocal working
+        working += 1
+        at_once.append(working)
+        gevent.sleep(0)
+        working -= 1
+        return inner(work)
+
+    guard._in_thread = slowly
+    guard._login._sleep = lambda seconds: release.wait()
+    guessing = [gevent.spawn(guard.check, ask("/", **basic("ann", f"{n}")), "/") for n in range(MOST_WAITING + 30)]
+    gevent.idle()
+    gevent.wait(guessing, count=30)
+    assert [each.value.response.status_int for each in guessing if each.ready()] == [429] * 30
+    assert (rig.compared, set(at_once)) == (MOST_WAITING, {1})
+    release.set()
+    gevent.joinall(guessing, raise_error=True)
+    assert allows(guard.check(ask("/", **basic("ann", "password")), "/")) == "ann"
+
+
 def test_the_throttle() -> None:
     clock = Clock()
     throttle = Throttle(clock)
