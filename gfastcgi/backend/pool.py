@@ -191,8 +191,7 @@ class Pool:
         proc = lease.proc
         proc.disabled += 1
         idle = self._rest(lease, Event.FAILED, cause)
-        if proc.grow is not None and not proc.is_local:
-            proc.grow()  # who served it before us may be gone
+        _look_for_owner(proc)
         return idle
 
     def overloaded(self, lease: Lease) -> Sequence[Any]:
@@ -286,7 +285,9 @@ class Pool:
     def unhealthy(self, proc: Proc, cause: str) -> Sequence[Any]:
         """`proc` fails its health checks: it rests until `healthy`. Returns the connections to close."""
         proc.disabled += 1
-        return self._end(proc, Event.UNHEALTHY, cause, float("inf"))
+        idle = self._end(proc, Event.UNHEALTHY, cause, float("inf"))
+        _look_for_owner(proc)
+        return idle
 
     def healthy(self, proc: Proc, *, ramp: float) -> None:
         """`proc` passes its health checks again: its share of the requests grows to the whole within `ramp` seconds."""
@@ -452,6 +453,12 @@ def _look_at_loads(host: Host) -> None:
     above = host.config.max_load_per_proc if growth.next_to_start(host) is not None else inf
     for proc in host.procs:
         proc.crowded_above = above
+
+
+def _look_for_owner(proc: Proc) -> None:
+    """Whoever served `proc` before us may be gone."""
+    if proc.grow is not None and not proc.is_local:
+        proc.grow()
 
 
 def _choose_anew(proc: Proc) -> None:

@@ -69,6 +69,7 @@ _MOVES: dict[tuple[State, Event], State] = {
     (State.DISABLED, Event.EXITED): State.DIED,
     (State.DISABLED, Event.STOPPED): State.KILLED,
     (State.DISABLED, Event.UNHEALTHY): State.UNHEALTHY,
+    (State.UNHEALTHY, Event.STARTED): State.RUNNING,
     (State.UNHEALTHY, Event.HEALTHY): State.RUNNING,
     (State.UNHEALTHY, Event.OVERLOADED): State.UNHEALTHY,
     (State.UNHEALTHY, Event.FAILED): State.UNHEALTHY,

@@ -39,6 +39,8 @@ LAST_ANSWERS = 0.002
 LOOK_AGAIN = 1.0
 """Seconds between two looks at what nobody tells: idle processes, and whether one serves after a crash."""
 
+_DOWN = (State.DISABLED, State.UNHEALTHY)
+
 
 class Supervisor:
     """The processes of `host`, one of `pool`'s. `log` gets one line an event, and the processes' output."""
@@ -112,17 +114,20 @@ class Supervisor:
 
     def _open(self, proc: Proc) -> None:
         """Starts `proc` on a socket of our own, unless somebody serves its address. Raises `SpawnError`."""
-        try:
-            is_taken = is_served(proc.address)
-        except OSError as error:
-            raise SpawnError(f"gw-backend failed to start: {self._command}: {error.strerror}") from error
-        if is_taken:
+        if self._is_taken(proc):
             self._log(f"{proc.name} is served already, it is used as it is")
             self._pool.started(proc, pid=0, is_local=False, capacity=self.host.config.max_connections)
             return
         if proc.address.path and os.path.lexists(proc.address.path):
             self._log(f"{proc.name} was left behind by a server that is gone, it is replaced")
         self._take_seat(proc)
+
+    def _is_taken(self, proc: Proc) -> bool:
+        """Whether somebody serves its address. Raises `SpawnError` when that cannot be found out."""
+        try:
+            return is_served(proc.address)
+        except OSError as error:
+            raise SpawnError(f"gw-backend failed to start: {self._command}: {error.strerror}") from error
 
     def _take_seat(self, proc: Proc) -> None:
         try:
@@ -167,8 +172,7 @@ class Supervisor:
                 while self._ended:
                     self._bury(self._ended.popleft())
                 self._restart()
-                self._take_over()
-                times = [self._grow(), self._shrink(), self._restarts.next]
+                times = [self._take_over(), self._grow(), self._shrink(), self._restarts.next]
             now = self._clock()
             if self._restarts.due:
                 times.append(now + LOOK_AGAIN)  # whether a process serves, so that the others follow
@@ -247,16 +251,18 @@ class Supervisor:
                 self._fail(proc, error)
         self._postpone()
 
-    def _take_over(self) -> None:
-        """An address that somebody else served, and does no longer, gets a process of ours."""
-        for proc in self.host.procs:
-            if proc.state is not State.DISABLED or proc.is_local or is_served(proc.address):
-                continue
-            self._log(f"{proc.name} is served no longer, a process is started there")
+    def _take_over(self) -> float | None:
+        """An address that somebody else served, and does no longer, gets a process of ours; when to look again."""
+        down = [proc for proc in self.host.procs if proc.state in _DOWN and not proc.is_local]
+        for proc in down:
             try:
-                self._take_seat(proc)
+                if not self._is_taken(proc):
+                    self._log(f"{proc.name} is served no longer, a process is started there")
+                    self._take_seat(proc)
             except SpawnError as error:
                 self._fail(proc, error)
+        # A proc that rests is asked again by requests; an unhealthy one is not.
+        return self._clock() + LOOK_AGAIN if any(proc.state is State.UNHEALTHY for proc in down) else None
 
     # As many as the load asks for
 

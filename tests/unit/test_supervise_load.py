@@ -79,7 +79,11 @@ def test_the_next_one_more_comes_only_if_somebody_still_waits_a_little_later(sup
         gevent.sleep(0)
         rig.pool.release(lease)
 
-    gevent.joinall([gevent.spawn(serve) for _ in range(200)], raise_error=True)
+    held = rig.lease()
+    burst = [gevent.spawn(serve) for _ in range(200)]
+    wait_until(lambda: len(rig.running()) == 2, "one more")
+    gevent.joinall(burst, raise_error=True)
+    rig.pool.release(held)
     assert len(rig.running()) == 2, "the burst is over"
 
 
@@ -291,6 +295,37 @@ def test_what_somebody_else_serves_too_slowly_stays_his(supervise, host):
     gevent.sleep(0.05)
     assert not second.procs[0].is_local
     assert ask(second.procs[0].address)["pid"] == first.procs[0].pid
+
+
+@pytest.mark.usefixtures("_looks_often")
+def test_what_was_ill_and_somebody_elses_is_taken_over_when_he_is_gone(supervise, host):
+    first = supervise(host(min_procs=1, max_procs=1))
+    second = supervise(host(min_procs=1, max_procs=1))
+    (proc,) = second.procs
+    second.pool.unhealthy(proc, "/ping answered 500")
+    gevent.sleep(0.05)
+    assert (proc.state, proc.is_local) == (State.UNHEALTHY, False)
+    first.supervisor.stop()
+    wait_until(lambda: proc.is_local, "a process of our own")
+    assert ask(proc.address)["pid"] == proc.pid == second.lease().proc.pid
+
+
+def test_out_of_descriptors_what_somebody_else_serves_is_looked_at_later(supervise, host, monkeypatch):
+    first = supervise(host(min_procs=1, max_procs=1))
+    second = supervise(host(min_procs=1, max_procs=1, disable_time=30))
+    (proc,) = second.procs
+
+    def fail(_address):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(module, "is_served", fail)
+    lease = second.lease()
+    second.pool.failed(lease, "connect_failed")
+    second.pool.release(lease)
+    wait_until(lambda: "Too many open files" in second.text(), "a line")
+    monkeypatch.undo()
+    wait_until(lambda: proc.state is State.RUNNING, "its return")
+    assert ask(proc.address)["pid"] == first.procs[0].pid
 
 
 def test_what_a_killed_server_left_is_replaced_and_told(supervise, host, tmp_path):
