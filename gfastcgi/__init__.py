@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gfastcgi.auth.python import authorizer
     from gfastcgi.config import Address, Config, Extension, HostConfig, ServerConfig, Settings, WSGIMount
     from gfastcgi.errors import GfastcgiError
+    from gfastcgi.library.authorizer import authorizer_at
     from gfastcgi.library.client import Client
     from gfastcgi.library.fastcgi_app import FastCGIApp
     from gfastcgi.library.gateway import Gateway
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from gfastcgi.library.response import Response
     from gfastcgi.server.fastcgi import FastCGIServer
     from gfastcgi.wsgi.files import PrivateFiles
-    from gfastcgi.wsgi.middleware import AuthorizerMiddleware, authorizer_at
+    from gfastcgi.wsgi.middleware import AuthorizerMiddleware
 
 __all__ = [
     "Address", "Allow", "App", "AuthorizerMiddleware", "Client", "Config", "Extension", "FastCGIApp", "FastCGIServer",
@@ -38,6 +39,7 @@ _HOMES = {
     "gfastcgi.auth.python": ("authorizer",),
     "gfastcgi.config": ("Address", "Config", "Extension", "HostConfig", "ServerConfig", "Settings", "WSGIMount"),
     "gfastcgi.errors": ("GfastcgiError",),
+    "gfastcgi.library.authorizer": ("authorizer_at",),
     "gfastcgi.library.client": ("Client",),
     "gfastcgi.library.fastcgi_app": ("FastCGIApp",),
     "gfastcgi.library.gateway": ("Gateway",),
@@ -45,7 +47,7 @@ _HOMES = {
     "gfastcgi.library.response": ("Response",),
     "gfastcgi.server.fastcgi": ("FastCGIServer",),
     "gfastcgi.wsgi.files": ("PrivateFiles",),
-    "gfastcgi.wsgi.middleware": ("AuthorizerMiddleware", "authorizer_at"),
+    "gfastcgi.wsgi.middleware": ("AuthorizerMiddleware",),
 }
 
 if not TYPE_CHECKING:  # a type checker would take every name for known

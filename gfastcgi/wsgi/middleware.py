@@ -7,57 +7,25 @@ goes wrong is an error of the gate's own (5xx), never a way in. Needs a server t
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import webob
 
-from gfastcgi.answers import log_stderr
 from gfastcgi.auth import chain
 from gfastcgi.auth.base import Authorizer
-from gfastcgi.auth.fastcgi import FastCGIAuthorizer
 from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.python import Check, PythonAuthorizer
-from gfastcgi.backend.backend import make_hosts
-from gfastcgi.backend.pool import Pool
-from gfastcgi.balance import AsConfigured
-from gfastcgi.config import HostConfig
-from gfastcgi.errors import BackendError, InvalidValue, ProtocolError
+from gfastcgi.errors import BackendError, ProtocolError
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 from gfastcgi.server.wsgi import WSGIApp
 from gfastcgi.wsgi.environ import guarded_environ, request_of
 from gfastcgi.wsgi.hosting import StartResponse, send
 
-__all__ = ["AuthorizerMiddleware", "Guard", "authorizer_at"]
+__all__ = ["AuthorizerMiddleware", "Guard"]
 
 log = logging.getLogger("gfastcgi")
-
-
-def authorizer_at(*addresses: str, **options: Any) -> Authorizer:
-    """A FastCGI authorizer at one of `addresses`, each `unix:/path` or `tcp://host:port`; or one at an HTTP URL.
-
-    `options` are those of a `HostConfig`, such as `read_timeout` (seconds). Raises `InvalidValue`.
-    """
-    options = {"mode": "authorizer", "read_timeout": 30, **options}
-    if len(addresses) == 1 and addresses[0].startswith(("http://", "https://")):
-        from gfastcgi.auth.forward import forward_authorizer  # its HTTP client is an extra
-
-        return forward_authorizer(addresses[0], HostConfig(url=addresses[0], **options))
-    hosts = make_hosts([HostConfig(**_address(address), **options) for address in addresses])
-    pool = Pool(hosts, AsConfigured(random.Random()), clock=time.monotonic)
-    return FastCGIAuthorizer(", ".join(addresses), pool, log_stderr)
-
-
-def _address(text: str) -> dict[str, Any]:
-    if text.startswith("unix:/"):
-        return {"socket": text.removeprefix("unix:")}
-    host, colon, port = text.removeprefix("tcp://").rpartition(":")
-    if not (text.startswith("tcp://") and colon and host and port.isascii() and port.isdigit()):
-        raise InvalidValue(f"expected unix:/path or tcp://host:port, not {text!r}")
-    return {"host": host.strip("[]"), "port": int(port)}
 
 
 class Guard:
