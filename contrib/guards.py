@@ -61,7 +61,13 @@ GUARDS = [
         "unit/test_auth.py unit/test_wsgi.py",
     ),
     # What is remembered, for whom, how long.
-    Guard("auth/keys.py", "        if not has_credential:\n            return None\n", "", "unit/test_auth_cache.py"),
+    Guard("auth/keys.py", "if not has_credential or (", "if (", "unit/test_auth_cache.py"),
+    Guard(
+        "auth/keys.py",
+        "or (headers and not headers.keys().isdisjoint(_hop_by_hop(request.fields)))",
+        "",
+        "unit/test_auth_cache.py",
+    ),
     Guard("auth/keys.py", "            request.authority,\n", "            None,\n", "unit/test_auth_cache.py"),
     Guard(
         "auth/keys.py",
