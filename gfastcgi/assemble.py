@@ -226,6 +226,8 @@ class _Parts:
         self.gates = Gates(self.backends, audit=self._audit, shared=self.shared)
         self.logins = Logins(audit=self._audit)
         self.mounts = Mounts()
+        self._identities: set[bytes] = set()
+        """The variables that authorizers have set: on no path are they a client's to send."""
 
     def _shared_decisions(self, server: ServerConfig) -> SharedDecisions | None:
         """What gateways share. Raises `InvalidValue`."""
@@ -262,7 +264,13 @@ class _Parts:
             clock=time.monotonic,
             logins=self.logins.gates(settings),
             apps=self.mounts.find(settings),
-            hygiene=Hygiene(identity_fields(settings), settings.allow_fields, clock=time.monotonic, tell=log.warning),
+            hygiene=Hygiene(
+                identity_fields(settings),
+                settings.allow_fields,
+                clock=time.monotonic,
+                tell=log.warning,
+                learned=self._identities,
+            ),
             audit=self._audit,
         )
 

@@ -244,6 +244,7 @@ class Settings:
     wsgi_server: tuple[WSGIMount, ...] = ()
     balance: str = "least-connection"
     authorizers: Literal["all", "any"] = "all"
+    identity_fields: tuple[str, ...] = ()
     allow_fields: tuple[str, ...] = ()
     debug: int = 0
     statistics_url: str = ""

@@ -68,6 +68,8 @@ def _python(host: HostConfig) -> Authorizer:
 
 def identity_fields(settings: Settings) -> Iterator[bytes]:
     """The fields and variables by which the authorizers of `settings` say who a client is, where that is known."""
+    for name in settings.identity_fields:
+        yield name.encode()
     for extension in settings.extensions:
         for host in of_mode(extension.hosts, "authorizer"):
             if host.url:

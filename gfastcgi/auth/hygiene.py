@@ -29,13 +29,23 @@ def fold(field: bytes) -> bytes:
 
 
 class Hygiene:
-    """The names of one site. `names` are variables or fields; `clock` is monotonic seconds, `tell` writes a line."""
+    """The names of one site. `names` are variables or fields, `learned` those that several sites learn together;
+    `clock` is monotonic seconds, `tell` writes a line.
+    """
 
     def __init__(
-        self, names: Iterable[bytes], allowed: Iterable[str], *, clock: Callable[[], float], tell: Callable[[str], None]
+        self,
+        names: Iterable[bytes],
+        allowed: Iterable[str],
+        *,
+        clock: Callable[[], float],
+        tell: Callable[[str], None],
+        learned: set[bytes] | None = None,
     ) -> None:
         self._names = {fold(name).removeprefix(b"HTTP_") for name in (*IDENTITY, *names)}
-        self._most = len(self._names) + _MOST_LEARNED
+        self._learned = set() if learned is None else learned
+        self._judged_with = 0
+        """How many names were learned when `_passing` was judged."""
         self._allowed = frozenset(name.lower().encode() for name in allowed)
         self._clock = clock
         self._tell = tell
@@ -49,6 +59,9 @@ class Hygiene:
 
     def apply(self, request: Request) -> None:
         """Takes the fields that name an identity away from `request`."""
+        if self._judged_with != len(self._learned):
+            self._judged_with = len(self._learned)
+            self._passing.clear()
         # Clients send much the same names: those that were judged to pass are looked up in one go.
         if not self._passing.issuperset([name for name, _ in request.fields]):
             self._clean(request)
@@ -56,15 +69,14 @@ class Hygiene:
     def learn(self, names: Iterable[bytes]) -> None:
         """From now on the variables `names`, which an authorizer set, are no client's to send."""
         for name in names:
-            folded = name.removeprefix(b"HTTP_")
-            if folded not in self._names and len(self._names) < self._most:
-                self._names.add(folded)
-                self._passing.clear()
+            if len(self._learned) < _MOST_LEARNED:
+                self._learned.add(name.removeprefix(b"HTTP_"))
 
     def _judge(self, name: bytes) -> int:
         if name in self._allowed:
             return _ALLOW
-        if fold(name) in self._names:
+        folded = fold(name)
+        if folded in self._names or folded in self._learned:
             return _DROP
         if len(self._passing) < _MOST_KNOWN:
             self._passing.add(name)

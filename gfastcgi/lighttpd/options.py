@@ -223,6 +223,10 @@ DIRECTIVES: dict[str, Option] = {
             "how many of a path's authorizers have to allow",
         ),
         Option(
+            "fastcgi.identity-fields", ("identity_fields",), access.field_names,
+            "fields that no client may send, beside those that name an identity on every site",
+        ),
+        Option(
             "fastcgi.allow-fields", ("allow_fields",), access.field_names,
             "fields of clients that may pass although they name an identity or have an underscore",
         ),

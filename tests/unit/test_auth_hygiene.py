@@ -86,6 +86,17 @@ def test_an_authorizers_word_wins_over_what_is_allowed() -> None:
     assert (pairs[b"REMOTE_USER"], b"HTTP_REMOTE_USER" in pairs) == (b"ann", False)
 
 
+def test_sites_learn_together() -> None:
+    """A client chooses by its fields which conditionals hold, and so which site it meets."""
+    learned: set[bytes] = set()
+    one, other = (Hygiene((), (), clock=lambda: 0.0, tell=[].append, learned=learned) for _ in range(2))
+    for count in (1, 0):
+        request = ask("/", team="red")
+        other.apply(request)
+        assert len([name for name, _ in request.fields if name == b"team"]) == count
+        one.learn([b"HTTP_TEAM"])
+
+
 def test_what_authorizers_said_once_is_learned() -> None:
     rig = Rig()
     assert rig.kept("Team") == ([b"team"], {})

@@ -9,6 +9,7 @@ import pytest
 from gfastcgi import assemble, lighttpd
 from gfastcgi.cli import command
 from gfastcgi.config import Requirement
+from gfastcgi.elsewhere import identity_fields
 from gfastcgi.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def test_authorizers_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "site_gate.py").write_text("def check(request): return True\n")
     text = """
         fastcgi.allow-fields = ( "X_Under" )
+        fastcgi.identity-fields = ( "X-Tenant" )
         fastcgi.server = (
             "/a/" => (( "mode" => "authorizer", "url" => "https://[::1]:4180/auth?a=b", "login" => "/in?rd={uri}",
                         "variables" => ( "X-User" => "REMOTE_USER" ), "preflight" => "allow" )),
@@ -154,6 +156,7 @@ def test_authorizers_elsewhere(tmp_path: Path) -> None:
     assert (python.python, python.docroot) == ("site_gate:check", "/private")
     assert responder.x_accel_redirect == (("/private/", "/srv/private"),)
     assert (url.host, python.host) == ("", "")
+    assert {b"X-Tenant", b"X-User", b"Remote-Groups"} <= set(identity_fields(config.settings))
     again = lighttpd.loads(lighttpd.render(config), "again")[0].settings
     hosts = [extension.hosts[0] for extension in again.extensions]
     assert [host.url or host.python for host in hosts] == [url.url, python.python, ""]
