@@ -59,6 +59,8 @@ COMMANDS = {
     "purge": Command("purge", EXIT_CHECK, "let a running gateway forget the decisions of its authorizers"),
     "wsgi": Command("wsgi", EXIT_START, "a WSGI application as a FastCGI server, in one process or several"),
     "spawn": Command("spawn", EXIT_START, "a FastCGI program on a socket, as spawn-fcgi starts it"),
+    "call": Command("call", EXIT_USAGE, "one request to a FastCGI program, from the command line"),
+    "ping": Command("ping", EXIT_USAGE, "whether a FastCGI program is well, for health checks"),
     "demo": Command("demo", EXIT_START, "see it all at work, without a configuration and without PHP"),
     "conformance": Command(
         "conformance", EXIT_CHECK, "what a gateway, ours or another, makes of every answer of an authorizer"
