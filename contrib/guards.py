@@ -142,7 +142,7 @@ GUARDS = [
     ),
     Guard("auth/keeper.py", " and self._keys.vary.issuperset(allow.vary)", "", "unit/test_auth_keeper.py"),
     Guard("auth/cache.py", "or not self._stale_seconds or", "or", "unit/test_auth_keeper.py"),
-    Guard("auth/keys.py", " if self._is_plain(value) else [(b\"\", value)]", "", "unit/test_auth_cache.py"),
+    Guard("auth/keys.py", ' if self._is_plain(value) else [(b"", value)]', "", "unit/test_auth_cache.py"),
     Guard(
         "auth/grants.py",
         'path.startswith(prefix if prefix.endswith("/") else prefix + "/")',
