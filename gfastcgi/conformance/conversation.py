@@ -80,8 +80,8 @@ class Asked:
 class Conversation:
     """One connection, for scripts that need more than a reply. `number` 0: it only asks for FCGI_GET_VALUES."""
 
-    def __init__(self, peer: Peer, sock: socket.socket, number: int, address: str | tuple[str, int]) -> None:
-        self.peer, self.sock, self.number, self.address = peer, sock, number, address
+    def __init__(self, backend: Peer, sock: socket.socket, number: int, address: str | tuple[str, int]) -> None:
+        self.backend, self.sock, self.number, self.address = backend, sock, number, address
         self.buffer = b""
 
     def __repr__(self) -> str:
@@ -113,18 +113,18 @@ class Conversation:
             if kind == wire.BEGIN_REQUEST:
                 role, flags = struct.unpack_from("!HB", content)
                 asked = Asked(role, request_id, bool(flags & 1), self.number, self.address)
-                self.peer.begun += 1
+                self.backend.begun += 1
             elif kind == wire.GET_VALUES:
-                self.sock.sendall(wire.record(wire.GET_VALUES_RESULT, self.peer.values, 0))
+                self.sock.sendall(wire.record(wire.GET_VALUES_RESULT, self.backend.values, 0))
             elif kind == wire.ABORT_REQUEST:
-                self.peer.aborts += 1
+                self.backend.aborts += 1
                 return None
             elif asked is None:
                 # Nobody waited for the STDIN of the request before.
                 if until == "stdin":
                     raise AssertionError(f"record {kind} before BEGIN_REQUEST")
-            elif asked.take(kind, content, keep_stdin=self.peer.keep_stdin) and kind == _LAST[until]:
-                self.peer.add(asked)
+            elif asked.take(kind, content, keep_stdin=self.backend.keep_stdin) and kind == _LAST[until]:
+                self.backend.add(asked)
                 return asked
         return None
 

@@ -58,9 +58,9 @@ def end(app_status: int = 0, protocol_status: int = REQUEST_COMPLETE, request_id
     return record(END_REQUEST, struct.pack("!IB3x", app_status, protocol_status), request_id)
 
 
-def answer(data: str | bytes, request_id: int = 1, *, log: str | bytes = "") -> bytes:
-    """A whole answer: `log` on STDERR, the CGI response `data` on STDOUT, then END_REQUEST, all well."""
-    return stderr(log, request_id) + stdout(data, request_id) + end(request_id=request_id)
+def answer(data: str | bytes, request_id: int = 1, *, stderr: str | bytes = "") -> bytes:
+    """A whole answer: `stderr` on STDERR, the CGI response `data` on STDOUT, then END_REQUEST, all well."""
+    return _stream(STDERR, stderr, request_id) + stdout(data, request_id) + end(request_id=request_id)
 
 
 def pairs(data: bytes | bytearray) -> Iterator[tuple[str, bytes]]:

@@ -110,7 +110,7 @@ def test_closed_before_an_answer(backend: Callable[..., ScriptedBackend], gatewa
     assert peer.begun == 1
 
 
-@pytest.mark.parametrize("then", ["close", "rst", "half"])
+@pytest.mark.parametrize("then", ["close", "reset", "half"])
 @pytest.mark.parametrize("length", ["", "Content-Length: 9999\r\n"], ids=["chunked", "length"])
 def test_broken_answer_never_looks_whole(
     backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], then: str, length: str
@@ -185,10 +185,10 @@ def test_capacity_is_given_back(backend: Callable[..., ScriptedBackend], gateway
     """After every kind of failure the one place that a backend has is free again."""
     kinds: list[Callable[[Seen], bytes | Reply]] = [
         lambda seen: Reply(b"", "close"),
-        lambda seen: Reply(b"", "rst"),
+        lambda seen: Reply(b"", "reset"),
         lambda seen: Reply(b"garbage that is no record", "close"),
         lambda seen: Reply(stdout(b"no head"), "close"),
-        lambda seen: Reply(stdout(OK.encode()), "rst"),
+        lambda seen: Reply(stdout(OK.encode()), "reset"),
         lambda seen: Reply(b"", "hang"),
         lambda seen: end(protocol_status=OVERLOADED),
         lambda seen: end(protocol_status=UNKNOWN_ROLE),

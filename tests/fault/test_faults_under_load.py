@@ -45,7 +45,7 @@ BROKEN: dict[str, tuple[Reply, set[str]]] = {
     "truncated-record": (Reply(header(6, 1000) + HEAD, "close"), {"502 bad_record"}),
     "truncated-header": (Reply(header(6, 100)[:5], "close"), {"502 bad_record"}),
     "truncated-body": (Reply(stdout(HEAD + b"half") + header(6, 1000) + b"x", "close"), {"cut", "502 bad_record"}),
-    "reset": (Reply(stdout(HEAD), "rst"), {"cut", "502 eof_in_body", "502 eof_before_headers"}),
+    "reset": (Reply(stdout(HEAD), "reset"), {"cut", "502 eof_in_body", "502 eof_before_headers"}),
     "no-end": (Reply(stdout(HEAD + b"all of it"), "close"), {"cut", "502 eof_in_body"}),
     "no-end-with-length": (
         Reply(stdout(b"Content-Length: 2\r\n" + HEAD + b"ok"), "close"), {"200", "cut", "502 eof_in_body"},

@@ -86,7 +86,7 @@ def test_one_that_does_not_is_not_kept(
 
 
 def test_a_backend_that_is_silent_or_talks_nonsense_serves_meanwhile(
-    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]
 ) -> None:
     """The answer to the question never comes, or is none; requests do not wait for it."""
 
@@ -98,11 +98,8 @@ def test_a_backend_that_is_silent_or_talks_nonsense_serves_meanwhile(
                 self.sock.sendall(record(3, b"\0" * 8, 77))
 
     peers = [backend(lambda seen: answer(OK), values=value) for value in (b"silent", b"odd")]
-    monkeypatch.setattr(
-        "peers.backend.BackendConnection",
-        lambda peer, sock, number: (BackendConnection if number else Odd)(peer, sock, number),
-    )
     for peer in peers:
+        peer.converse = lambda *given, peer=peer: (BackendConnection if given[1] else Odd)(peer, *given)
         site = gateway(site_of(peer.option))
         peer.wait_for(lambda peer: peer.asked, "the question")
         for _ in range(3):

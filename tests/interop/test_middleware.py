@@ -145,7 +145,7 @@ def test_a_no_is_passed_on_whole(site: Site, method: str, target: str) -> None:
     ("reply", "status"),
     [
         (Reply(stdout(b"Status: 200 OK\r\n\r\n"), "close"), 502),
-        (Reply(b"", "rst"), 502),
+        (Reply(b"", "reset"), 502),
         (Reply(b"x" * 64, "close"), 502),
         (end(), 502),
         (end(protocol_status=3), 502),
