@@ -291,15 +291,13 @@ GUARDS = [
     Guard("wsgi/middleware.py", "        if not authorizers:\n", "        if False:\n", "unit/test_wsgi.py"),
     Guard(
         "wsgi/middleware.py",
-        "        if isinstance(allowed, webob.Response):\n            return answer(allowed, environ, "
-        "start_response)\n",
+        "        if isinstance(allowed, webob.Response):\n            return send(allowed, environ, start_response)\n",
         "",
         "unit/test_wsgi.py",
     ),
     Guard(
         "wsgi/files.py",
-        "        if isinstance(allowed, webob.Response):\n            return answer(allowed, environ, "
-        "start_response)\n",
+        "        if isinstance(allowed, webob.Response):\n            return send(allowed, environ, start_response)\n",
         "        allowed = []\n",
         "unit/test_wsgi.py",
     ),
