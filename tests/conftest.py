@@ -9,6 +9,8 @@ from peers.backend import ScriptedBackend
 from peers.gateway import Gateway
 from peers.processes import Processes, become_subreaper
 
+from gfastcgi.testing.gateway import write_config
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -61,10 +63,7 @@ def _make_gateways(folder: Path) -> Iterator[Callable[..., Gateway]]:
     made: list[Gateway] = []
 
     def make(config: str = "", *, command: list[str] | None = None, **options: object) -> Gateway:
-        path = folder / f"site-{len(made)}.conf"
-        defaults = {"server.bind": '"127.0.0.1"', "server.port": "0", "server.document-root": f'"{folder}"'}
-        given = [f"{name} = {value}\n" for name, value in defaults.items() if f"{name} =" not in config]
-        path.write_text("".join(given) + config)
+        path = write_config(config, folder, f"site-{len(made)}.conf")
         made.append(Gateway(command or ["-D", "-f", str(path)], cwd=folder, **options))  # type: ignore[arg-type]
         return made[-1]
 
