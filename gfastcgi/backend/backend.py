@@ -30,7 +30,7 @@ class Proc:
     __slots__ = (
         "address", "capacity", "cause", "connected", "crowded_above", "died", "disabled", "disabled_until", "grow",
         "has_served", "hosts", "id", "idle", "idle_since", "is_learned", "is_local", "keep_alive", "load", "name",
-        "overloaded", "pid", "recovering", "state",
+        "overloaded", "pid", "recovering", "state", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,8 @@ class Proc:
         self.is_local = False
         """Whether the process is ours."""
         self.load = 0
+        self.turn = 0
+        """The number of its last lease."""
         self.idle: list[Any] = []
         """Kept connections, the last used at the end."""
         self.idle_since = 0.0
@@ -82,7 +84,7 @@ class Proc:
 class Host:
     """One host entry. `name` is unique among the hosts of a pool and the same on every gateway."""
 
-    __slots__ = ("config", "fault", "load", "measured", "name", "place", "pool", "procs", "weight")
+    __slots__ = ("config", "fault", "has_turns", "load", "measured", "name", "place", "pool", "procs", "weight")
 
     pool: Pool
     place: int
@@ -93,6 +95,8 @@ class Host:
         self.procs = list(procs)
         self.name = name or config.name or procs[0].name
         self.weight = config.weight
+        self.has_turns = needs_lookup(config)
+        """Whether procs of equal load take turns. Processes of ours do not: those that are not needed become idle."""
         self.load = 0
         """The requests at its procs, also those that other hosts sent there."""
         self.fault = ""

@@ -60,13 +60,18 @@ class Candidates:
 def free_proc(host: Host, tried: Collection[Proc]) -> Proc | None:
     """The running proc of `host`, none of `tried`, that gets the next request; None: all are full.
 
-    The least loaded; among equals one with a kept connection, which saves connecting.
+    The least loaded; among equals one with a kept connection, which saves connecting, or who is longest not asked.
     """
     best: Proc | None = None
+    has_turns = host.has_turns
     for proc in host.procs:
         capacity = proc.capacity
         if proc.state is not _RUNNING or (capacity is not None and proc.load >= capacity) or (tried and proc in tried):
             continue
-        if best is None or proc.load < best.load or (proc.load == best.load and proc.idle and not best.idle):
+        if (
+            best is None
+            or proc.load < best.load
+            or (proc.load == best.load and (proc.turn < best.turn if has_turns else proc.idle and not best.idle))
+        ):
             best = proc
     return best

@@ -373,6 +373,7 @@ class Pool:
         if proc.load > proc.crowded_above and proc.grow is not None and growth.is_crowded(proc.hosts[0]):
             proc.grow()
         self._leases += 1
+        proc.turn = self._leases
         lease = Lease(host, proc, proc.idle.pop() if proc.idle else None, self._leases)
         if self.measures:
             lease.since = self._clock()

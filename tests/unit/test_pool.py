@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from gfastcgi.backend.backend import make_hosts
+from gfastcgi.backend.backend import Proc, make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.backend.states import State
 from gfastcgi.balance import POLICIES
-from gfastcgi.config import HostConfig
+from gfastcgi.config import Address, HostConfig
 from gfastcgi.errors import LocalProtocolError, NoBackendAvailable
 
 REQUEST = SimpleNamespace(authority="example.org", path="/", remote_addr="192.0.2.1")
@@ -142,6 +142,22 @@ def test_a_proc_with_a_kept_connection_comes_first_among_equals():
     pool.release(leases[0])
     pool.release(leases[2])
     assert pool.acquire(REQUEST).connection == "kept"
+
+
+@pytest.mark.parametrize("max_connections", [None, 4])
+def test_idle_addresses_of_a_name_take_turns(max_connections):
+    pool, _ = make_pool(HostConfig(host="app.example", port=9000, max_connections=max_connections))
+    procs = [
+        Proc(Address(f"192.0.2.{number}", 9000), state=State.RUNNING, capacity=max_connections) for number in range(3)
+    ]
+    for proc in procs:
+        pool.add(pool.hosts[0], proc)
+    taken = []
+    for _ in range(6):
+        lease = pool.acquire(REQUEST)
+        taken.append(lease.proc)
+        pool.release(lease, keep=object())
+    assert taken == procs * 2
 
 
 @pytest.mark.parametrize("options", [{}, {"keep_alive": True}, {"keep_alive": False, "max_connections": 3}])
