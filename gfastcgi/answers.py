@@ -19,7 +19,7 @@ from gfastcgi.request import Request
 from gfastcgi.server.body import spool
 from gfastcgi.site import Site
 
-__all__ = ["SCRIPT_UNKNOWN", "log_stderr", "make_answer"]
+__all__ = ["SCRIPT_UNKNOWN", "hide_commands", "log_stderr", "make_answer"]
 
 log = logging.getLogger("gfastcgi")
 
@@ -39,7 +39,10 @@ def make_answer(
     """
     pieces = exchange.take_whole()
     fields = [*head.fields]
-    for_us = [field for field in fields if field[0][:2] in _X and _is_for_us(field[0])]
+    for_us: list[tuple[str, str]] = []
+    for field in fields:
+        if field[0][:2] in _X and _is_for_us(field[0]):
+            for_us += (field,)
     body: Iterable[bytes]
     if pieces is None:
         body = _Stream(request, exchange, failed)
@@ -63,6 +66,11 @@ def make_answer(
     answer = apply_x_sendfile(request, response, exchange.host, site.settings)
     if answer is response:
         answer = apply_x_accel_redirect(request, response, exchange.host, site.settings)
+    return hide_commands(answer)
+
+
+def hide_commands(answer: webob.Response) -> webob.Response:
+    """`answer` without the fields by which its maker speaks to the gateway."""
     answer.headerlist = [field for field in answer.headerlist if not _is_for_us(field[0])]
     return answer
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import webob
 
-from gfastcgi.answers import SCRIPT_UNKNOWN, log_stderr, make_answer
+from gfastcgi.answers import SCRIPT_UNKNOWN, hide_commands, log_stderr, make_answer
 from gfastcgi.auth import chain
 from gfastcgi.auth.recheck import Recheck, guard
 from gfastcgi.cgi.response import Head
@@ -135,7 +135,7 @@ class Gateway:
         if place.responder is not None and place.route is not None:
             return self._forward(request, site, place.responder, place.route)
         if place.app is not None and place.route is not None:
-            return place.app.call(request, place.route, self._count)
+            return hide_commands(place.app.call(request, place.route, self._count))
         if place.is_statistics:
             return self._tell_statistics(request)
         return self._send_file(request, site, place.resource)

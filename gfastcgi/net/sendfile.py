@@ -89,12 +89,16 @@ class FileBody:
 
 
 def _read(file: OpenedFile, start: int, end: int) -> Iterator[bytes]:
+    turn_ends = start + TURN
     while start < end:
         data = os.pread(file.fd, min(end - start, READ_SIZE), start)
         if not data:
             raise _shrunk(start, end)
         start += len(data)
         yield data
+        if start >= turn_ends:
+            gevent.sleep(0)
+            turn_ends = start + TURN
 
 
 def _send(stream: Sink, file: OpenedFile, start: int, end: int) -> None:

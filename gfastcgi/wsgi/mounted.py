@@ -26,15 +26,8 @@ __all__ = ["Mounted"]
 log = logging.getLogger("gfastcgi")
 
 _OPTIONS = HostConfig()
-_FIXED = {
-    name: value
-    for name, value in {
-        **fixed_environ("", is_multiprocess=False),
-        "wsgi.multithread": True,
-        "wsgi.input_terminated": True,
-    }.items()
-    if name != "FCGI_ROLE"
-}
+_FIXED = fixed_environ("", is_multiprocess=False) | {"wsgi.input_terminated": True}
+del _FIXED["FCGI_ROLE"]
 
 
 class Mounted:

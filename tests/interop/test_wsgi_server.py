@@ -85,6 +85,9 @@ def site(environ, start_response):
     if path == "/errors":
         environ["wsgi.errors"].write("a line for the log")
         return text(start_response, "logged")
+    if path == "/sendfile":
+        start_response("200 OK", [("X-Sendfile", "/etc/passwd"), ("X-Accel-Redirect", "/x"), ("X-Else", "1")])
+        return [b"itself"]
     if path == "/swallow":
         try:
             environ["wsgi.input"].read(4000000)
@@ -166,6 +169,10 @@ def test_answers(site: tuple[Gateway, ScriptedBackend]) -> None:
     assert (got.status, got.body) == (201, b"a" * 100000 + b"bc")
     got = site[0].get("/pieces/exc-info")
     assert (got.status, got.get("X-Two"), got.body) == (503, "2", b"sorry")
+    got = site[0].get("/pieces/sendfile")
+    assert (got.body, got.get("X-Sendfile"), got.get("X-Accel-Redirect"), got.get("X-Else")) == (
+        b"itself", None, None, "1",
+    )  # fmt: skip
     assert site[0].get("/pieces/errors").body == b"logged"
     site[0].wait_for_log("my_apps:site: a line for the log")
     assert site[0].get("/echo").json()["gone"][-1] == "q"

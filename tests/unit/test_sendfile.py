@@ -258,6 +258,23 @@ def test_others_get_their_turn_each_mib(
     assert {TURN, 2 * TURN, 3 * TURN} <= set(turns)
 
 
+def test_others_get_their_turn_when_it_is_read(opened: Callable[[bytes], OpenedFile]) -> None:
+    read: list[int] = []
+    turns: set[int] = set()
+
+    def other() -> None:
+        while True:
+            turns.add(sum(read))
+            gevent.sleep(0)
+
+    watcher = gevent.spawn(other)
+    body = FileBody([(opened(CONTENT), 0, len(CONTENT))])
+    read.extend(map(len, body))
+    watcher.kill()
+    body.close()
+    assert {TURN, 2 * TURN, 3 * TURN} <= turns
+
+
 def test_repr(opened: Callable[[bytes], OpenedFile]) -> None:
     file = opened(b"abc")
     assert repr(FileBody([(file, 0, 3)])) == "<FileBody 3 bytes in 1 pieces>"
