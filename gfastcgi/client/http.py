@@ -16,7 +16,7 @@ from gevent import socket, ssl
 from gevent.lock import BoundedSemaphore
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
-from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketPoolResponse
+from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPResponse, HTTPSocketPoolResponse
 
 from gfastcgi.errors import BackendClosed, BackendTimeout, BadCGIResponse, ConnectError, ConnectTimeout, Overloaded
 
@@ -50,6 +50,9 @@ class Service:
 
     def __repr__(self) -> str:
         return f"<Service {self.url.geturl()}>"
+
+    def __str__(self) -> str:
+        return self.url.geturl()
 
     @property
     def target(self) -> str:
@@ -110,7 +113,7 @@ class Service:
             raise
         response = None
         try:
-            response = HTTPSocketPoolResponse(sock, self._pool, method="GET", headers_type=Headers)
+            response = _OneResponse(sock, self._pool, method="GET", headers_type=Headers)
             body = self._read(response)
             return Answer(response.get_code(), response.status_message or "", list(response.items()), body)
         except HTTPConnectionClosed:
@@ -136,13 +139,37 @@ class Service:
             cause = "connect_refused" if isinstance(error, ConnectionRefusedError) else "connect_failed"
             raise ConnectError(f"{self}: {error.strerror or error}", cause=cause) from error
 
-    def _read(self, response: HTTPSocketPoolResponse) -> bytes:
+    def _read(self, response: _OneResponse) -> bytes:
         body = b""
         while piece := response.read(65536):
             body += piece
             if len(body) > self._largest:
                 raise BadCGIResponse(f"the answer of {self} is larger than {self._largest} bytes")
         return body
+
+
+class _OneResponse(HTTPSocketPoolResponse):
+    """One response, behind which nothing comes: a second one, as response splitting makes it, spoils it."""
+
+    _is_final = False
+
+    def _on_message_begin(self) -> None:
+        if self._is_final:
+            raise HTTPParseError("something follows it")
+        super()._on_message_begin()
+
+    def _on_headers_complete(self) -> int | bool | None:
+        self._is_final = self.get_code() >= 200
+        return super()._on_headers_complete()
+
+    def _on_message_complete(self) -> None:
+        # Not given back yet: what came with its end is still to be looked at.
+        HTTPResponse._on_message_complete(self)
+
+    def should_close(self) -> bool:
+        """Also with something left in the TLS layer, which no look at the socket shows."""
+        pending = getattr(self._sock, "pending", None)
+        return super().should_close() or bool(pending and pending())
 
 
 def _slow(service: Service, seconds: float) -> BackendTimeout:

@@ -248,6 +248,10 @@ def test_a_body_until_the_end_of_the_connection(rig: Rig) -> None:
         (Reply(b"HTTP/1.1 2000 OK\r\n\r\n", "close"), BadCGIResponse),
         (Reply(b"SSH-2.0-x\r\n", "close"), BadCGIResponse),
         (Reply(http(200, body=b"x" * 1001)), BadCGIResponse),
+        (Reply(http(401, body=b"no") + YES), BadCGIResponse),
+        (Reply(http(401) + YES[:9]), BadCGIResponse),
+        (Reply(http(204) + b"x"), BadCGIResponse),
+        (Reply(YES + http(401)), BadCGIResponse),
         (Reply(http(200, ("Remote-User", "a"), ("REMOTE-USER", "b"))), BadCGIResponse),
         (Reply(http(200, ("Variable-A B", "a"))), BadCGIResponse),
         (Reply(http(200, ("Variable-REQUEST_URI", "/"))), BadCGIResponse),
@@ -339,6 +343,20 @@ def test_in_front_of_a_wsgi_application(rig: Rig) -> None:
     gate.close()  # type: ignore[attr-defined]
 
 
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nRemote-User: nobody\r\n\r\n"
+
+
+def test_interim_responses_are_passed_over(rig: Rig) -> None:
+    guard = rig.guard()
+    rig.peer.script = lambda asked: INTERIM + b"HTTP/1.1 100 Continue\r\n\r\n" + YES
+    for _ in range(2):
+        assert in_thread(rig, guard) == Allow({b"REMOTE_USER": b"ann"})
+    rig.peer.script = lambda asked: INTERIM + http(401)
+    assert isinstance(in_thread(rig, guard), Deny)
+    assert rig.peer.connections == 1
+    guard.close()
+
+
 def make_certificate(folder: Path, name: str) -> tuple[str, str]:
     key, cert = str(folder / f"{name}.key"), str(folder / f"{name}.pem")
     subprocess.run(
@@ -362,9 +380,15 @@ def test_certificates_are_verified(tmp_path: Path, name: str, is_trusted: bool, 
     peer = HTTPService(context=context)
     rig = Rig.__new__(Rig)
     rig.peer = peer
-    guard = rig.guard(url=peer.url("/auth"), ca_file=cert if is_trusted else "")
+    guard = rig.guard(url=peer.url("/auth"), ca_file=cert if is_trusted else "", largest=5000)
     if passes:
         assert in_thread(rig, guard) == Allow()
+        # A second response in the same TLS record as a first one that ends with what is read at once.
+        no = http(401, body=b"x" * (4096 - len(http(401, body=b"x" * 1000)) + 1000))
+        assert len(no) == 4096
+        peer.script = lambda asked: no + YES
+        for _ in range(2):
+            assert isinstance(in_thread(rig, guard), Deny)
     else:
         with pytest.raises(ConnectError):
             in_thread(rig, guard)
