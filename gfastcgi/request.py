@@ -43,13 +43,41 @@ class Peer:
         """The fields of its last request, and `field_params`: what they and `server_name` are as meta-variables."""
         self.server_name = ""
         self.field_params = b""
-        self.remembered: dict[object, tuple[tuple[object, ...], bytes]] = {}
-        """For each backend that it led to: what made the last meta-variables what they are, and these, encoded."""
+        self.remembered: dict[object, Known] = {}
+        """The last meta-variables for each backend that it led to."""
         self.params: bytes | None = None
         """The connection's own meta-variables, encoded once by whoever sends them first."""
 
     def __repr__(self) -> str:
         return f"<Peer {self.remote_addr}:{self.remote_port} at {self.server_addr}:{self.server_port}>"
+
+
+class Known:
+    """Encoded meta-variables, and all of the request that they are made of.
+
+    A client that asks the same again brings the very same objects: they are compared by identity.
+    """
+
+    __slots__ = ("_fields", "_head", "_length", "_method", "_place", "_server_name", "_server_tag", "_uri", "params")
+
+    def __init__(self, request: Request, place: object, length: int, params: bytes) -> None:
+        self._head, self._fields, self._uri, self._method = request.head, request.fields, request.uri, request.method
+        self._server_name, self._server_tag = request.server_name, request.server_tag
+        self._place, self._length = place, length
+        self.params = params
+
+    def holds(self, request: Request, place: object, length: int) -> bool:
+        """Whether `request`, which leads to `place` with a body of `length` bytes, would have the same."""
+        return (
+            request.head is self._head
+            and request.fields is self._fields
+            and request.uri is self._uri
+            and place is self._place
+            and length == self._length
+            and request.method == self._method
+            and request.server_name == self._server_name
+            and request.server_tag == self._server_tag
+        )
 
 
 class Body(Protocol):

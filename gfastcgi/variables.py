@@ -12,7 +12,7 @@ from gfastcgi.cgi.metavars import field_variables
 from gfastcgi.config import HostConfig
 from gfastcgi.fcgi.params import encode_pairs
 from gfastcgi.http.target import host_of
-from gfastcgi.request import Peer, Request
+from gfastcgi.request import Known, Peer, Request
 from gfastcgi.routing import Route
 
 __all__ = ["authorizer_params", "authorizer_variables", "responder_params", "responder_variables"]
@@ -34,10 +34,9 @@ def responder_params(request: Request, route: Route, host: HostConfig, length: i
     if request.variables:
         return encode_pairs(responder_variables(request, route, host, length))
     peer = request.peer
-    key = (route, length, *_what_differs(request))
     known = peer.remembered.get(host)
-    if known is not None and known[0] == key:
-        return known[1]
+    if known is not None and known.holds(request, route, length):
+        return known.params
     routed = route.params.get(host)
     if routed is None:
         routed = route.params[host] = encode_pairs(_of_route(request, route, host))
@@ -49,7 +48,7 @@ def responder_params(request: Request, route: Route, host: HostConfig, length: i
         peer.fields, peer.server_name = request.fields, request.server_name
         peer.field_params = encode_pairs(_of_fields(request))
     params = b"".join((routed, connected, peer.field_params, encode_pairs(_of_target(request, host, length))))
-    _remember(peer, host, key, params)
+    _remember(host, Known(request, route, length, params), peer)
     return params
 
 
@@ -57,29 +56,18 @@ def authorizer_params(request: Request, root: str, host: HostConfig) -> bytes:
     """`authorizer_variables`, encoded."""
     if request.variables:
         return encode_pairs(authorizer_variables(request, root, host))
-    key = (root, request.path, *_what_differs(request))
     known = request.peer.remembered.get(host)
-    if known is not None and known[0] == key:
-        return known[1]
+    if known is not None and known.holds(request, root, 0):
+        return known.params
     params = encode_pairs(authorizer_variables(request, root, host))
-    _remember(request.peer, host, key, params)
+    _remember(host, Known(request, root, 0, params), request.peer)
     return params
 
 
-def _what_differs(request: Request) -> tuple[object, ...]:
-    """All of a request that its variables are made of. A client that asks the same again brings the same objects, so
-    that comparing two of these is a matter of identity.
-    """
-    return (
-        request.fields, request.uri, request.original_uri, request.query, request.method, request.version,
-        request.server_name, request.server_tag,
-    )  # fmt: skip
-
-
-def _remember(peer: Peer, host: HostConfig, key: tuple[object, ...], params: bytes) -> None:
+def _remember(host: HostConfig, known: Known, peer: Peer) -> None:
     if len(peer.remembered) >= _MOST_REMEMBERED:
         peer.remembered.clear()
-    peer.remembered[host] = key, params
+    peer.remembered[host] = known
 
 
 def responder_variables(request: Request, route: Route, host: HostConfig, length: int) -> Pairs:

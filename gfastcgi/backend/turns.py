@@ -6,7 +6,6 @@ Contract: pure. One who has tried a proc already is passed over for it, and keep
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from gfastcgi.backend.backend import Host, Proc
@@ -20,7 +19,9 @@ __all__ = ["hand_over", "is_full", "serve"]
 
 def is_full(pool: Pool) -> bool:
     """Whether one waits first who would take any slot of `pool`: then none is free, and nobody needs to look."""
-    return any(not waiter.tried for waiter in islice(pool.waiters, 1))
+    for first in pool.waiters:
+        return not first.tried
+    return False
 
 
 def hand_over(proc: Proc) -> None:

@@ -317,7 +317,8 @@ class Exchange:
                 return None
         pieces, self._pieces = self._pieces, []
         self._give_back()
-        self._body.close()
+        if self._body.length != 0:
+            self._body.close()
         return pieces
 
     def _receive(self) -> None:

@@ -1,8 +1,8 @@
 """HTTP/1 requests: bytes in, events out (RFC 9112), on llhttp as it comes, strict.
 
-Contract: `feed` takes bytes in any split; `next_event` gives a `RequestHead`, then its body's pieces, then `END`;
-None asks for more bytes. An error is raised where it stands in the stream, after the messages before it, and for ever.
-llhttp refuses every ambiguous framing by itself; what it lets through is checked here.
+Contract: `feed` takes bytes in any split; `next_event` gives a `RequestHead`, then, where it announces a body, the
+body's pieces and `END`; None asks for more bytes. An error is raised where it stands in the stream, after the messages
+before it, and for ever. llhttp refuses every ambiguous framing by itself; what it lets through is checked here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gfastcgi.http.target import Target, check_authority, parse_target
 __all__ = ["END", "Limits", "RequestHead", "RequestParser"]
 
 END = b""
-"""The event that ends a message."""
+"""The event that ends a body."""
 
 # RFC 9110 section 6.5.1: fields that frame, route or authenticate have no place in trailers.
 _NO_TRAILERS = frozenset({
@@ -94,11 +94,11 @@ class RequestParser:
         self._parser = httptools.HttpRequestParser(self)
         self._events: deque[RequestHead | bytes] = deque()
         self._error: RemoteProtocolError | None = None
-        self._is_chunked = False
+        self._has_body = self._is_chunked = False
         self._opaque = 0
         """Bytes of a body that llhttp handed back, because its request asked for an upgrade that is not made."""
         self._known = b""
-        self._known_events: tuple[RequestHead | bytes, ...] = ()
+        self._known_head: RequestHead | None = None
         self._begin_head()
 
     def __repr__(self) -> str:
@@ -132,7 +132,8 @@ class RequestParser:
         """Takes `data`, not empty, as it came from the client."""
         is_first = self._in_head and not self._size and not self._events
         if is_first and data == self._known and self._error is None:
-            self._events.extend(self._known_events)
+            assert self._known_head is not None
+            self._events.append(self._known_head)
             return
         at, end = 0, len(data)
         try:
@@ -145,9 +146,11 @@ class RequestParser:
 
     def _remember(self, data: bytes) -> None:
         """Keeps `data` when it is the whole of one request without a body, and the connection goes on behind it."""
-        head, *rest = self._events or (END,)
-        if isinstance(head, RequestHead) and rest == [END] and head.keep_alive and self._size == 0:
-            self._known, self._known_events = data, (head, END)
+        if len(self._events) != 1 or not self._in_head or self._size:
+            return
+        head = self._events[0]
+        if isinstance(head, RequestHead) and head.keep_alive:
+            self._known, self._known_head = data, head
 
     def _feed_some(self, data: bytes, at: int) -> int:
         """Takes a head, a slice of a chunked body, or what there is, from `at`; returns where to go on."""
@@ -267,6 +270,7 @@ class RequestParser:
         self._in_head = False
         self._size = 0
         self._is_chunked = head.content_length is None
+        self._has_body = head.content_length != 0
         if head.content_length != 0 and parser.should_upgrade():
             self._hand_back(head)
         self._events.append(head)
@@ -294,8 +298,9 @@ class RequestParser:
             self._end()
 
     def _end(self) -> None:
-        self._events.append(END)
-        self._is_chunked = False
+        if self._has_body:
+            self._events.append(END)
+            self._has_body = self._is_chunked = False
         self._begin_head()
 
 

@@ -7,9 +7,8 @@ time until the next tick, and is mostly over by then, costs one set entry instea
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from gevent import get_hub, getcurrent
@@ -17,7 +16,7 @@ from greenlet import greenlet
 
 from gfastcgi.errors import StreamTimeout
 
-__all__ = ["TICK", "Deadlines"]
+__all__ = ["TICK", "Deadlines", "Soon"]
 
 TICK = 0.1
 """Seconds by which a deadline may be late."""
@@ -27,15 +26,23 @@ _of_hub: WeakKeyDictionary[Any, Deadlines] = WeakKeyDictionary()
 _last: list[Deadlines] = []
 
 
+class Soon(Protocol):
+    """Who has time until the next tick."""
+
+    def tick(self) -> None:
+        """It has come; called from the hub."""
+
+
 class Deadlines:
     """The pending waits of one hub; `Deadlines.here()` is the running hub's."""
 
-    __slots__ = ("__weakref__", "_hub", "_is_ticking", "_soon", "_timer", "_waits")
+    __slots__ = ("__weakref__", "_hub", "_is_ticking", "_timer", "_waits", "soon")
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
         self._waits: dict[greenlet, float] = {}
-        self._soon: dict[Callable[[], None], None] = {}
+        self.soon: set[Soon] = set()
+        """What is told of the next tick, unless it was taken out before."""
         self._timer = hub.loop.timer(TICK, TICK)
         self._is_ticking = False
 
@@ -61,7 +68,7 @@ class Deadlines:
             return
         waits, me = self._waits, getcurrent()
         if not self._is_ticking:
-            self._start()
+            self.start()
         waits[me] = monotonic() + seconds
         try:
             self._hub.wait(watcher)
@@ -72,36 +79,28 @@ class Deadlines:
         """Gives the hub its turn until somebody switches back; raises `StreamTimeout` after `seconds`."""
         me = getcurrent()
         if not self._is_ticking:
-            self._start()
+            self.start()
         self._waits[me] = monotonic() + seconds
         try:
             self._hub.switch()
         finally:
             del self._waits[me]
 
-    def soon(self, callback: Callable[[], None]) -> None:
-        """Calls `callback` from the hub at the next tick, unless it is taken back by `not_soon`."""
-        self._soon[callback] = None
+    def start(self) -> None:
+        """Lets the timer tick, for those in `soon`; it stops when nobody needs it."""
         if not self._is_ticking:
-            self._start()
-
-    def not_soon(self, callback: Callable[[], None]) -> None:
-        """Takes `callback` back."""
-        self._soon.pop(callback, None)
-
-    def _start(self) -> None:
-        self._is_ticking = True
-        self._timer.start(self._tick)
+            self._is_ticking = True
+            self._timer.start(self._tick)
 
     def _tick(self) -> None:
-        soon, self._soon = self._soon, {}
-        for callback in soon:
-            callback()
+        soon, self.soon = self.soon, set()
+        for each in soon:
+            each.tick()
         now = monotonic()
         for waiting in [waiting for waiting, deadline in self._waits.items() if deadline <= now]:
             # The one before may have ended this wait, too.
             if waiting in self._waits:
                 waiting.throw(StreamTimeout("the peer let the deadline pass"))
-        if not self._waits and not self._soon:
+        if not self._waits and not self.soon:
             self._is_ticking = False
             self._timer.stop()

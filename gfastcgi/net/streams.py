@@ -34,8 +34,8 @@ class Stream:
     """A connected stream socket. `read_timeout` and `write_timeout` are seconds without progress; 0: none."""
 
     __slots__ = (
-        "_deadlines", "_hub", "_on_close", "_readable", "_sock", "_writable", "is_closed", "read_timeout",
-        "write_timeout",
+        "_deadlines", "_hub", "_is_watched", "_on_close", "_readable", "_sock", "_writable", "is_closed",
+        "read_timeout", "write_timeout",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, *, read_timeout: float = 0, write_timeout: float = 0) -> None:
@@ -46,6 +46,7 @@ class Stream:
         self._readable = self._hub.loop.io(sock.fileno(), READ)
         self._writable: Any = None
         self._on_close: Callable[[bool], None] | None = None
+        self._is_watched = False
         self.is_closed = False
         self.read_timeout = read_timeout
         self.write_timeout = write_timeout
@@ -131,10 +132,13 @@ class Stream:
         with the next tick: most work is done by then, and needs none.
         """
         self._on_close = on_close
-        self._deadlines.soon(self._watch)
+        self._deadlines.soon.add(self)
+        self._deadlines.start()
 
-    def _watch(self) -> None:
+    def tick(self) -> None:
+        """Begins the watch."""
         if self._on_close is not None:
+            self._is_watched = True
             self._readable.start(self._look)
 
     def _look(self) -> None:
@@ -155,8 +159,10 @@ class Stream:
         """Ends `watch_close`."""
         if self._on_close is not None:
             self._on_close = None
-            self._deadlines.not_soon(self._watch)
-            self._readable.stop()
+            self._deadlines.soon.discard(self)
+            if self._is_watched:
+                self._is_watched = False
+                self._readable.stop()
 
     def seconds_since_sent(self) -> float:
         """How long ago bytes were last sent; infinite where the kernel does not tell, as for unix sockets."""

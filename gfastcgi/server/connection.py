@@ -89,9 +89,7 @@ class ClientConnection:
         self._peer.requests += 1
         stream.read_timeout = self._service.timeouts.read_idle
         body: ClientBody | None = None
-        if head.content_length == 0:
-            self._parser.next_event()
-        else:
+        if head.content_length != 0:
             body = ClientBody(head.content_length, lambda: self._read_piece(head))
         interim = stream.send_all if head.version == "1.1" else None
         request = self._request = Request(head, self._peer, body or EMPTY, monotonic(), interim)

@@ -72,11 +72,11 @@ def by_us(pieces: Iterable[bytes]) -> tuple[list[Message], str]:
             while (got := parser.next_event()) is not None:
                 if isinstance(got, RequestHead):
                     head, body = got, b""
-                elif got == END:
+                if got == END or (head is got and got.content_length == 0):
                     assert head is not None
                     found.append((head.method, head.target.uri, head.version, head.fields, body))
                     head = None
-                else:
+                elif isinstance(got, bytes):
                     body += got
     except RemoteProtocolError as error:
         return found, f"{type(error).__name__}: {error}"

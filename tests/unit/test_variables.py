@@ -13,7 +13,7 @@ from gfastcgi.http.target import parse_target
 from gfastcgi.request import Peer, Request
 from gfastcgi.routing import Route
 from gfastcgi.server.body import EMPTY
-from gfastcgi.variables import authorizer_variables, responder_params, responder_variables
+from gfastcgi.variables import authorizer_params, authorizer_variables, responder_params, responder_variables
 
 HOST = HostConfig()
 FIELDS = {"host": "www.example:8080", "x-a": "1"}
@@ -158,3 +158,39 @@ def test_an_authorizer_that_was_written_for_lighttpd() -> None:
     assert (found[b"REQUEST_URI"], found[b"REDIRECT_URI"]) == (b"/open?x", b"/private/a")
     assert (found[b"HTTP_RANGE"], found[b"HTTP_IF_NONE_MATCH"], found[b"HTTP_EXPECT"]) == (b"bytes=0-", b"x", b"x")
     assert not found.keys() & {b"CONTENT_LENGTH", b"HTTP_CONTENT_LENGTH"}
+
+
+def test_what_was_sent_before_is_sent_again_only_for_the_same() -> None:
+    request, to = ask(), route()
+    first = send(request, to)
+    assert send(request, to) == first
+    assert send(request, to, length=3)[b"CONTENT_LENGTH"] == b"3"
+    assert send(request, Route("/other.php", "", "/www", "/www/other.php"))[b"SCRIPT_NAME"] == b"/other.php"
+    assert send(request, to, HostConfig(docroot="/far"))[b"DOCUMENT_ROOT"] == b"/far"
+    send(request, to)
+    request.server_name = "site"
+    assert send(request, to)[b"SERVER_NAME"] == b"site"
+    request.fields = [*request.fields, (b"x-b", b"2")]
+    assert send(request, to)[b"HTTP_X_B"] == b"2"
+    request.rewrite(parse_target(b"/app.php/new"))
+    assert send(request, to)[b"REDIRECT_URI"] == b"/app.php/new"
+    request.variables = {b"REMOTE_USER": b"ada"}
+    assert send(request, to)[b"REMOTE_USER"] == b"ada"
+    request.variables = {}
+    assert b"REMOTE_USER" not in send(request, to)
+
+
+def test_an_authorizer_is_told_what_is_asked_now() -> None:
+    request = ask("/private/a")
+
+    def told() -> dict[bytes, bytes]:
+        pairs = decode_pairs(authorizer_params(request, "/www", HOST))
+        assert pairs == authorizer_variables(request, "/www", HOST)
+        return dict(pairs)
+
+    assert told() == told()
+    request.redirect_locally(parse_target(b"/private/b"), EMPTY)
+    assert told()[b"REQUEST_URI"] == b"/private/b"
+    other = ask("/private/c", request.peer)
+    assert dict(decode_pairs(authorizer_params(other, "/www", HOST)))[b"REQUEST_URI"] == b"/private/c"
+    assert dict(decode_pairs(authorizer_params(other, "/far", HOST)))[b"DOCUMENT_ROOT"] == b"/far"
