@@ -119,7 +119,7 @@ class Service:
         except HTTPConnectionClosed:
             raise
         except HTTPParseError as error:
-            raise BadCGIResponse(f"{self} gave no sound answer: {error}") from error
+            raise BadCGIResponse(f"{self} gave no sound answer: {error.args[0] if error.args else error}") from error
         except TimeoutError as error:
             raise _slow(self, self._limits[1]) from error
         except OSError as error:
