@@ -25,6 +25,8 @@ server.port = 0
 server.modules = ( "mod_fastcgi", "mod_accesslog" )
 index-file.names = ( "index.html" )
 """
+ALONE = '"max-connections" => 4'
+"""So that nobody asks the backend for it: the first connection is a request."""
 
 
 @pytest.fixture
@@ -69,7 +71,9 @@ def test_a_request_under_way_finishes_while_no_other_is_accepted(start: Callable
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
-    gateway = start(conf=f'fastcgi.server = ( "/app" => (( "socket" => "{path}", "check-local" => "disable" )) )\n')
+    gateway = start(
+        conf=f'fastcgi.server = ( "/app" => (( "socket" => "{path}", "check-local" => "disable", {ALONE} )) )\n'
+    )
     answers: list[bytes] = []
     client = threading.Thread(target=lambda: answers.append(gateway.get("/app").body))
     client.start()
@@ -104,7 +108,9 @@ def test_a_second_signal_ends_it_at_once(start: Callable[..., Gateway], tmp_path
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
-    gateway = start(conf=f'fastcgi.server = ( "/app" => (( "socket" => "{path}", "check-local" => "disable" )) )\n')
+    gateway = start(
+        conf=f'fastcgi.server = ( "/app" => (( "socket" => "{path}", "check-local" => "disable", {ALONE} )) )\n'
+    )
     with gateway.connect() as connection:
         connection.send(b"GET /app HTTP/1.1\r\nHost: x\r\n\r\n")
         backend, _ = listener.accept()
