@@ -33,6 +33,8 @@ def unavailable(hosts: Sequence[Host], tried: Collection[Proc]) -> NoBackendAvai
 
 
 def _describe(proc: Proc, *, is_tried: bool) -> str:
+    if proc.cause == "spawn_failed":
+        return f"{proc.name} cannot be started"
     if proc.state not in _DOWN:
         return f"{proc.name} {'was tried' if is_tried else 'is not started'}"
     return f"{proc.name} {_DOWN[proc.state]} ({proc.cause})"

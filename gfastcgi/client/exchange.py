@@ -214,7 +214,7 @@ class Exchange:
             if is_whole and self._data is not None:
                 self._pour(stream, self._data, core.send_data)
         except StreamTimeout:
-            self._feed_error = BackendTimeout("the backend takes no more of the body", cause="write_timeout")
+            self._feed_error = BackendTimeout(f"{self._where()} takes no more of the body", cause="write_timeout")
             stream.hang_up()
         except StreamClosed:
             # The backend may answer without having read all of it; what it says is read by the other side.

@@ -262,6 +262,7 @@ def test_write_timeout_is_504_and_the_end(backend: Callable[..., ScriptedBackend
     finally:
         over.set()
     assert (caught.value.status_hint, caught.value.cause) == (504, "write_timeout")
+    assert str(caught.value) == f"{deaf.address} takes no more of the body"
     assert other.begun == 0
 
 

@@ -437,6 +437,7 @@ def test_what_cannot_be_started_is_told_apart(causes, told):
     with pytest.raises(NoBackendAvailable) as caught:
         pool.acquire(REQUEST)
     assert caught.value.cause == told
+    assert str(caught.value).count("cannot be started") == causes.count("spawn_failed")
 
 
 def test_debug_lines_tell_the_choice_and_the_release():
