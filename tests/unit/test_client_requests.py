@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -30,6 +31,7 @@ from gfastcgi.errors import (
     BadCGIResponse,
     BadRecord,
     ConnectError,
+    ConnectTimeout,
     InvalidValue,
     LocalProtocolError,
     NoBackendAvailable,
@@ -205,6 +207,28 @@ def test_what_is_no_answer_raises(
     asked, _ = client(lambda seen: reply, read_timeout=0.2, disable_time=0)
     with pytest.raises(error):
         asked.request({})
+
+
+def test_a_program_that_takes_nothing(client: Callable[..., tuple[Client, ScriptedBackend]]) -> None:
+    def talk(connection: BackendConnection) -> None:
+        connection.backend.wait_for(lambda peer: ended, "the test")
+
+    ended: list[bool] = []
+    asked, _ = client(talk=talk, write_timeout=0.2)
+    with pytest.raises(BackendTimeout, match="takes no more of the body") as caught:
+        asked.request({}, bytes(10_000_000))
+    ended.append(True)
+    assert caught.value.cause == "write_timeout"
+
+
+def test_a_program_that_accepts_nobody(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "full.sock"))
+    listener.listen(0)
+    with listener, socket.socket(socket.AF_UNIX) as first:
+        first.connect(str(tmp_path / "full.sock"))
+        with Client(f"unix:{tmp_path}/full.sock", connect_timeout=0.1) as asked, pytest.raises(ConnectTimeout):
+            asked.request({})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gfastcgi import assemble, lighttpd
-from gfastcgi.config import Config, Settings, WSGIMount
+from gfastcgi.config import Config, Extension, HostConfig, Settings, WSGIMount
 from gfastcgi.errors import ConfigError
 from gfastcgi.request import Request
 from gfastcgi.server.wsgi import PulledAnswer
@@ -99,6 +99,22 @@ def test_which_paths_it_has(key: str, path: str, expected: tuple[str, str] | Non
     )
     if place.app is not None:
         assert place.app.name == "test_mounts:app"
+
+
+def test_gates_and_denials_stand_before_it() -> None:
+    gate = HostConfig(mode="authorizer", socket="/nowhere.sock", recheck=7)
+    settings = Settings(
+        document_root="/srv",
+        wsgi_server=(WSGIMount("/app", lambda environ, start_response: []),),
+        extensions=(Extension("/app/private/", (gate,)), Extension(".key", (gate,))),
+        access_deny=("~",),
+    )
+    site, _ = assemble.build(Config(settings=settings)).sites.find(Request.__new__(Request))
+    places = {path: site.locate(path) for path in ("/app/x", "/app/private/x", "/app/x.key", "/app/x~")}
+    assert all(place.app is not None for place in places.values())
+    assert [[gate.key for gate in place.gates] for place in places.values()] == [[], ["/app/private/"], [".key"], []]
+    assert [place.recheck for place in places.values()] == [0, 7, 7, 0]
+    assert [place.is_denied for place in places.values()] == [False, False, False, True]
 
 
 def begin(app: Callable[..., Any]) -> tuple[PulledAnswer, bytes | None]:
