@@ -62,7 +62,7 @@ def test_python_examples_serve_a_request(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/app/\n", done.stdout)
+    assert re.fullmatch(r"hello from /client\nhttp://127\.0\.0\.1:\d+/app/\n", done.stdout)
 
 
 @pytest.mark.parametrize("script", re.findall(r"^    sh (\S+)", README, re.MULTILINE))
