@@ -7,7 +7,6 @@ serve requests, so that what is told is what would happen. Secrets are left out 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any, NamedTuple
@@ -22,13 +21,12 @@ from gfastcgi.files import serve_file
 from gfastcgi.gateway import adopt, origin_of, rewrite
 from gfastcgi.http.request import RequestHead, RequestParser
 from gfastcgi.request import Peer, Request
+from gfastcgi.secrecy import is_secret
 from gfastcgi.server.body import EMPTY
 from gfastcgi.site import Place, Site
 from gfastcgi.variables import responder_variables
 
 __all__ = ["Asked", "explain", "make_request"]
-
-_SECRET = re.compile(rb"AUTHORIZATION|COOKIE|PASSW|SECRET|TOKEN|(API|SIGNING|PRIVATE)[-_]?KEY|SESSION", re.IGNORECASE)
 
 Record = dict[str, Any]
 
@@ -164,7 +162,7 @@ class _Teller:
         return {name.decode("latin-1"): self._value(name, value) for name, value in pairs}
 
     def _value(self, name: bytes, value: bytes) -> str:
-        if _SECRET.search(name) and not self._shows_secrets:
+        if is_secret(name.decode("latin-1")) and not self._shows_secrets:
             return f"({len(value)} bytes)"
         return os.fsdecode(value)
 

@@ -61,6 +61,8 @@ COMMANDS = {
     "spawn": Command("spawn", EXIT_START, "a FastCGI program on a socket, as spawn-fcgi starts it"),
     "call": Command("call", EXIT_USAGE, "one request to a FastCGI program, from the command line"),
     "ping": Command("ping", EXIT_USAGE, "whether a FastCGI program is well, for health checks"),
+    "tap": Command("tap", EXIT_START, "forward FastCGI, and tell what is said"),
+    "replay": Command("replay", EXIT_USAGE, "send what tap saved once more, and compare the answers"),
     "demo": Command("demo", EXIT_START, "see it all at work, without a configuration and without PHP"),
     "conformance": Command(
         "conformance", EXIT_CHECK, "what a gateway, ours or another, makes of every answer of an authorizer"

@@ -24,12 +24,13 @@ FLOORS = {
     "auth.fastcgi": STORY, "auth.forward": STORY, "auth.python": STORY, "auth.login": STORY, "auth.userfile": STORY,
     "auth.basic": STORY, "auth.digest": STORY,
     "client": DRIVERS, "server": DRIVERS, "supervise": DRIVERS, "status": DRIVERS, "control": DRIVERS,
+    "tap": DRIVERS,
     "auth.shared": DRIVERS,
     "net": GROUND, "log": GROUND,
     "routing": CHOICES, "balance": CHOICES, "backend": CHOICES, "auth": CHOICES, "sites": CHOICES, "rewrite": CHOICES,
     "request": REQUEST,
     "fcgi": WIRES, "http": WIRES, "cgi": WIRES,
-    "errors": WORDS, "config": WORDS, "_version": WORDS,
+    "errors": WORDS, "config": WORDS, "secrecy": WORDS, "_version": WORDS,
     "patterns": LANGUAGE, "lighttpd": LANGUAGE,  # lighttpd is a side wing: only the doors may enter
 }  # fmt: skip
 

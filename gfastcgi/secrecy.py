@@ -1,0 +1,34 @@
+"""What of a request is nobody's business: which names have secret values, and texts without those values.
+
+Contract: pure. A name is a meta-variable, a field, a cookie or a parameter of a query, in any case.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["is_secret", "without_secrets"]
+
+_SECRET = re.compile(
+    r"AUTHORIZATION|COOKIE|PASSW|PHP_AUTH|SECRET|TOKEN|(API|SIGNING|PRIVATE|ACCESS)[-_]?KEY|SESSION|SIGNATURE|CREDENTIAL",
+    re.IGNORECASE,
+)
+_PARAMETER = re.compile(r"(?<=[?&;])([^=&;?#\s]+)=([^&;#\s]+)")
+
+
+def is_secret(name: str) -> bool:
+    """Whether what has this name is not to be shown."""
+    return _SECRET.search(name) is not None
+
+
+def without_secrets(name: str, value: str) -> str:
+    """`value`, or how long it is; in a query (a URL's, or QUERY_STRING) the values of secret parameters."""
+    if is_secret(name):
+        return f"({len(value)} bytes)"
+    text = f"?{value}" if name == "QUERY_STRING" else value
+    told = _PARAMETER.sub(_without_secret, text)
+    return told[1:] if name == "QUERY_STRING" else told
+
+
+def _without_secret(parameter: re.Match[str]) -> str:
+    return f"{parameter[1]}=({len(parameter[2])} bytes)" if is_secret(parameter[1]) else parameter[0]
