@@ -69,9 +69,12 @@ class Gateway:
         """The answer to `request`. Raises `StreamError` alone: the client is gone."""
         try:
             target: str | None = None
+            added: list[tuple[str, str]] = []
             for _ in range(_MOST_LOCAL_REDIRECTS + 1):
-                answer = self._serve(request, target)
+                answer = self._serve(request, target, added)
                 if isinstance(answer, webob.Response):
+                    if added:
+                        answer.headerlist.extend(added)
                     return answer
                 target = answer
             return self._fail(request, 500, "too_many_redirects", f"more than {_MOST_LOCAL_REDIRECTS} local redirects")
@@ -94,8 +97,8 @@ class Gateway:
             log.exception("request %s: %s %r failed inside the gateway", request.id, request.method, request.uri)
             return self._failure(500, "internal", request.id)
 
-    def _serve(self, request: Request, redirected_to: str | None) -> webob.Response | str:
-        """The answer, or the target of a local redirect."""
+    def _serve(self, request: Request, redirected_to: str | None, added: list[tuple[str, str]]) -> webob.Response | str:
+        """The answer, or the target of a local redirect; `added` gets the fields that authorizers add to the answer."""
         if redirected_to is not None:
             request.redirect_locally(parse_target(redirected_to.encode("latin-1", "replace")), EMPTY)
         site, captures = self._sites.find(request)
@@ -109,9 +112,9 @@ class Gateway:
             if location is not None:
                 return redirect(location, site.settings.redirect_code)
 
-        return self._visit(request, site, site.locate(request.path))
+        return self._visit(request, site, site.locate(request.path), added)
 
-    def _visit(self, request: Request, site: Site, place: Place) -> webob.Response | str:
+    def _visit(self, request: Request, site: Site, place: Place, added: list[tuple[str, str]]) -> webob.Response | str:
         """What is at `place`, once every gate on the way there allows; or the target of a local redirect."""
         if place.is_denied:
             return error_page(403, request_id=request.id)
@@ -123,12 +126,10 @@ class Gateway:
         decision = _ask(request, site, place)
         if isinstance(decision, webob.Response):
             return decision
+        added += decision
         answer = self._fetch(request, site, place)
-        if isinstance(answer, webob.Response):
-            if decision:
-                answer.headerlist.extend(decision)
-            if place.recheck:
-                guard(answer, _recheck(request, site, place, before))
+        if place.recheck and isinstance(answer, webob.Response):
+            guard(answer, _recheck(request, site, place, before))
         return answer
 
     def _fetch(self, request: Request, site: Site, place: Place) -> webob.Response | str:

@@ -204,8 +204,9 @@ class Request:
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
         }
-        _add(environ, field_variables(self.fields).items())
-        _add(environ, self.variables.items())
+        shadowed = {b"HTTP_" + name for name in self.variables}
+        for variables in (field_variables(self.fields), self.variables):
+            _add(environ, (pair for pair in variables.items() if pair[0] not in shadowed))
         if with_body and self.body.length is not None:
             environ["CONTENT_LENGTH"] = str(self.body.length)
         return webob.Request(environ)

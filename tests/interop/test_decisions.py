@@ -290,6 +290,18 @@ def test_behind_a_local_redirect_the_new_path_is_judged(
     assert site.get("/open").body == b"private/a.txt"
 
 
+def test_behind_a_local_redirect_the_cookies_of_the_first_yes_are_there(
+    lab: Callable[..., Lab], backend: Callable[..., ScriptedBackend]
+) -> None:
+    app = backend(lambda seen: answer("Location: /open.txt\r\n\r\n"))
+    site = lab(
+        "", f'fastcgi.server = ( "/in" => private, "/in/app" => (( {app.option}, "check-local" => "disable" )) )\n'
+    )
+    site.says(answer("Status: 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n"))
+    told = site.get("/in/app")
+    assert (told.status, told.get_all("Set-Cookie")) == (404, ["a=1", "b=2"])
+
+
 def test_a_key_without_a_credential_does_not_start(tmp_path: Path) -> None:
     config = tmp_path / "site.conf"
     config.write_text(

@@ -139,6 +139,16 @@ def test_what_it_sees() -> None:
     assert not {"HTTP_RANGE", "HTTP_IF_NONE_MATCH", "CONTENT_LENGTH"} & asked.environ.keys()
 
 
+def test_what_was_said_of_a_client_stands_in_the_place_of_what_it_sent() -> None:
+    seen: list[Any] = []
+    request = ask("/", tenant="mine", squad="red")
+    request.variables = {b"TENANT": b"other", b"HTTP_SQUAD": b"allowed", b"SQUAD": b"blue"}
+    PythonAuthorizer(seen.append).check(request, "/")
+    environ = seen[0].environ
+    assert (environ["TENANT"], environ["SQUAD"]) == ("other", "blue")
+    assert not {"HTTP_TENANT", "HTTP_SQUAD"} & environ.keys()
+
+
 def test_the_decorator() -> None:
     @authorizer
     def check(request: webob.Request) -> bool:
