@@ -122,10 +122,11 @@ def test_what_earlier_authorizers_said(rig: Rig) -> None:
     guard.close()
 
 
-def test_a_line_end_never_leaves(rig: Rig) -> None:
+@pytest.mark.parametrize(("name", "value"), [(b"TEAM", b"a\r\nX-Evil: 1"), (b"TEAM: a\r\nX-Evil", b"1")])
+def test_a_line_end_never_leaves(rig: Rig, name: bytes, value: bytes) -> None:
     guard = rig.guard()
     request = ask("/")
-    request.variables = {b"TEAM": b"a\r\nX-Evil: 1"}
+    request.variables = {name: value}
     with pytest.raises(BadCGIResponse, match="line end"):
         guard.check(request, "/")
     assert rig.peer.requests == []
