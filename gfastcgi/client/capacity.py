@@ -105,14 +105,14 @@ class Census:
             tries += 1
 
     def _is_done(self, proc: Proc) -> bool:
-        """False when the proc could not be reached."""
+        """False when the proc could not be asked."""
         if not proc.hosts:
             return True
         host = proc.hosts[0]
         try:
             with probing(host, proc):
                 capacity = self._ask(proc.address)
-        except (ConnectError, ConnectTimeout):
+        except (ConnectError, ConnectTimeout, OSError):  # OSError: descriptors or memory are short here
             return False
         except (BackendError, BadRecord) as error:
             log.debug("%s does not tell its capacity: %s", proc.name, error)

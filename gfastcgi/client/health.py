@@ -101,6 +101,10 @@ class HealthChecks:
                 status = self._ask(proc.address)
             except (BackendError, BadRecord, BadCGIResponse) as error:
                 fault = str(error)
+            except OSError as error:
+                # Descriptors or memory are short here: that says nothing of the backend.
+                log.error("%s is not checked: %s", proc.name, error.strerror)
+                return
             else:
                 fault = "" if self._is_sound(status) else f"{self._check.path} answered {status}"
         if proc.state in _CHECKED:

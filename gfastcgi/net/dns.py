@@ -22,6 +22,7 @@ def look_up(name: str, *, seconds: float = 5.0) -> list[str]:
     """The addresses of `name` as text, IPv4 and IPv6, each once. Raises `LookupFailed`, at the latest in `seconds`."""
     resolver = gevent.get_hub().resolver
     try:
+        name.encode("idna")  # what is no name at all is not worth a thread, which would log a traceback
         with gevent.Timeout(seconds):
             found = resolver.getaddrinfo(name, 0, 0, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
     except gevent.Timeout:

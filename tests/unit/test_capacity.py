@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import struct
 import time
@@ -178,7 +179,8 @@ def test_who_does_not_tell_stays_unknown_and_is_not_asked_again(answer: Exceptio
 
 
 def test_who_cannot_be_reached_is_asked_again_with_growing_pauses() -> None:
-    asked, (pool, proc) = Asked(*[ConnectError("refused")] * 9, 2), make_pool()
+    short = OSError(errno.EMFILE, "Too many open files")
+    asked, (pool, proc) = Asked(*[ConnectError("refused")] * 8, short, 2), make_pool()
     asked.census.start([pool])
     asked.settle()
     assert [asked.pauses.get_nowait() for _ in range(9)] == [1, 2, 4, 8, 16, 32, 60, 60, 60]

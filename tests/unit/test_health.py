@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,14 @@ def test_three_failures_in_a_row_let_a_proc_rest(fault: int | Exception) -> None
     rig.now += 1e6
     with pytest.raises(NoBackendAvailable):
         rig.pool.acquire(Key)
+
+
+def test_want_of_descriptors_here_is_no_fault_of_the_backend(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    rig.says[9000] = OSError(errno.EMFILE, "Too many open files")
+    rig.check(9)
+    assert (rig.proc.state, rig.proc.load) == (State.RUNNING, 0)
+    assert "127.0.0.1:9000 is not checked: Too many open files" in caplog.text
 
 
 def test_two_passes_in_a_row_bring_it_back() -> None:

@@ -188,6 +188,13 @@ def test_look_up_says_why_it_failed(resolver: Any) -> None:
         look_up("php.example")
 
 
+@pytest.mark.parametrize("name", ["a..b", "x" * 70 + ".example"])
+def test_what_is_no_name_is_not_looked_up(resolver: Any, name: str) -> None:
+    resolver(lambda: pytest.fail("it was looked up"))
+    with pytest.raises(LookupFailed, match="idna"):
+        look_up(name)
+
+
 def test_look_up_waits_no_longer_than_told_and_the_hub_runs_on(resolver: Any) -> None:
     resolver(lambda: gevent.sleep(60))
     with pytest.raises(LookupFailed, match="no answer within"):
