@@ -71,7 +71,7 @@ class FastCGIApp:
             document_root=str(document_root),
             index_file_names=tuple(index),
             mimetypes=tuple((mimetypes or {}).items()),
-            static_exclude_extensions=self._extensions if files else ("",),
+            static_exclude_extensions=() if files else ("",),
             balance=self._pool.balance,
             max_request_size=max_request_size,
         )

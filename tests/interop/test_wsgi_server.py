@@ -119,7 +119,10 @@ def site(
     (folder / "my_apps.py").write_text(MODULE)
     gate = module_backend()
     other = module_backend(lambda seen: answer("Content-Type: text/plain\r\n\r\nfrom elsewhere"))
-    running = module_gateway(CONFIG % (gate.option, other.option), env={"PYTHONPATH": str(folder)})
+    running = module_gateway(
+        CONFIG % (gate.option, other.option),
+        env={"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])},
+    )
     running.may_trace = True
     return running, gate
 

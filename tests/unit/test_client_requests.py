@@ -167,6 +167,17 @@ def test_bodies_that_fail(
     peer.wait_for(lambda peer: peer.open == 1, "only the kept connection to be open")
 
 
+def test_a_filter_whose_body_fails(
+    client: Callable[..., tuple[Client, ScriptedBackend]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked, _ = client()
+    with pytest.raises(KeyError, match="own"):
+        asked.request({"CONTENT_LENGTH": 6}, failing(), role="filter", data=b"data")
+    with pytest.raises(KeyError, match="own"):
+        asked.request({"FCGI_DATA_LENGTH": 6}, b"body", role="filter", data=failing())
+    assert capsys.readouterr().err == ""
+
+
 def test_a_body_that_fails_behind_the_head(client: Callable[..., tuple[Client, ScriptedBackend]]) -> None:
     def talk(connection: BackendConnection) -> None:
         connection.read_request(until="params")
