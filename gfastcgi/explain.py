@@ -46,9 +46,10 @@ def make_request(asked: Asked, listeners: Sequence[Address]) -> Request:
     Raises `InvalidValue` for no URL, `RemoteProtocolError` for what the server refuses.
     """
     url = urlsplit(asked.url)
-    if url.scheme not in ("http", "https") or not url.netloc:
+    rest = asked.url.partition("://")[2]
+    if url.scheme not in ("http", "https") or not url.netloc or not rest.startswith(url.netloc):
         raise InvalidValue(f"expected a URL like http://host/path, not {asked.url!r}")
-    target = asked.url[asked.url.index(url.netloc) + len(url.netloc) :].partition("#")[0]
+    target = rest[len(url.netloc) :].partition("#")[0]
     target = target if target.startswith("/") else "/" + target
     has_host = any(field.lower().startswith("host:") for field in asked.fields)
     lines = [f"{asked.method} {target} HTTP/1.1", *([] if has_host else [f"Host: {url.netloc}"]), *asked.fields]

@@ -119,6 +119,13 @@ def test_nothing_happens(
     assert (guard.connections, sorted(os.listdir(tmp_path))) == (0, before)
 
 
+@pytest.mark.parametrize("host", ["http", "h", "p", "example.org:8080"])
+def test_a_host_of_any_name(host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "site.conf").write_text(f'server.document-root = "{tmp_path}"\n')
+    asked = explained(["-f", str(tmp_path / "site.conf"), f"http://{host}/a/{host}?{host}"], capsys)["request"]
+    assert (asked["host"], asked["uri"]) == (host, f"/a/{host}?{host}")
+
+
 @pytest.mark.parametrize("words", [["-f", "/none", "http://a/"], ["-f", "{bad}", "http://a/"]])
 def test_a_faulty_configuration(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.conf").write_text("server.port = \n")
