@@ -115,6 +115,7 @@ class Peer:
 
         Raises AssertionError when a script raised something.
         """
+        name = repr(self)
         self.ending.set()
         self.deafen()
         for address in self._listeners:
@@ -125,9 +126,9 @@ class Peer:
         self._hang_up()
         with self._idle:
             if not self._idle.wait_for(lambda: not self._open, 10.0):
-                raise AssertionError(f"{len(self._open)} connections of {self!r} do not end")
+                raise AssertionError(f"{len(self._open)} connections of {name} do not end")
         if self.errors:
-            raise AssertionError(f"the script of {self!r} raised {self.errors[0]!r}") from self.errors[0]
+            raise AssertionError(f"the script of {name} raised {self.errors[0]!r}") from self.errors[0]
 
     def _hang_up(self) -> None:
         for sock in list(self._open):
