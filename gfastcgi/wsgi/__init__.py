@@ -1,1 +1,3 @@
-"""Authorizers in front of WSGI: a middleware for any application, and an application that serves a private docroot."""
+"""WSGI in every direction: authorizers in front of applications; a private docroot, or the whole gateway, as one; and
+applications in the gateway's own process.
+"""
