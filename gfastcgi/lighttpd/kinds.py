@@ -6,6 +6,7 @@ context's report. `render` is its inverse, for `gfastcgi -p`.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,9 @@ from gfastcgi.lighttpd.nodes import Array, Item, Value
 from gfastcgi.lighttpd.report import Report, nearest
 
 __all__ = [
-    "Context", "Kind", "array", "balance", "boolean", "check_pattern", "choice", "host_name", "integer", "kibibytes",
-    "log_path", "octal", "pairs", "parse_options", "path", "paths", "prefix_pairs", "rules", "strings", "switches",
-    "text", "url_path",
+    "Context", "Kind", "array", "balance", "boolean", "check_pattern", "choice", "command", "host_name", "integer",
+    "kibibytes", "log_path", "octal", "pairs", "parse_options", "path", "paths", "prefix_pairs", "rules", "strings",
+    "switches", "text", "url_path",
 ]  # fmt: skip
 
 MAX_INTEGER = 2**31 - 1
@@ -106,6 +107,15 @@ def _path(value: Value, context: Context) -> str:
 
 path = Kind("a path", _path)
 host_name = Kind("a name or an address", _path)
+
+
+def _command(value: Value, context: Context) -> str:
+    if not shlex.split(_path(value, context)):  # raises ValueError as well
+        raise ValueError
+    return str(value)
+
+
+command = Kind("a command, split as a shell does", _command)
 
 
 def _url_path(value: Value, context: Context) -> str:

@@ -57,7 +57,7 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("host", kinds.host_name, "name or address of the backend; a unix socket when it begins with `/`"),
         _host("port", kinds.integer(1, 65535), "TCP port, 80 if absent; counts up with each proc that is spawned"),
         _host("socket", kinds.path, "path of a unix socket; spawned procs get `-0`, `-1`, ... behind it"),
-        _host("bin-path", kinds.path, "command that is spawned; its words may be quoted"),
+        _host("bin-path", kinds.command, "command that is spawned; its words may be quoted"),
         _host("bin-environment", kinds.pairs, "variables for the spawned process"),
         _host("bin-copy-environment", kinds.strings, "names of the only variables that it inherits; absent: all"),
         _host("mode", kinds.choice("responder", "authorizer"), "the FastCGI role"),

@@ -301,6 +301,8 @@ def test_hosts(options: str, expected: dict[str, Any]) -> None:
         ),
         ('"host" => "h", 9000', 'a host is made of options like "port" => 9000, found 9000'),
         ('"bin-path" => "/b", "min-procs" => 5', '"min-procs" is more than "max-procs"'),
+        ('"bin-path" => "/b \'c"', '"bin-path" takes a command, split as a shell does, found "/b \'c"'),
+        ('"bin-path" => " "', '"bin-path" takes a command, split as a shell does, found " "'),
         ('"bin-path" => "/b", "port" => 65535', '"port" and "max-procs" reach beyond port 65535'),
         ('"socket" => "/' + "s" * 105 + '"', '"socket" is longer than 105 bytes'),
         ('"socket" => "/' + "s" * 103 + '", "bin-path" => "/b"', '"socket" is longer than 105 bytes'),
