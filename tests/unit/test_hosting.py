@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 
 def environ_of(path: str = "/", method: str = "GET", body: bytes = b"", **more: Any) -> dict[str, Any]:
-    environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "wsgi.input": io.BytesIO(body), "QUERY_STRING": ""}
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "wsgi.input": io.BytesIO(body),
+        "QUERY_STRING": "",
+    }
     environ |= more
     setup_testing_defaults(environ)
     environ["SCRIPT_NAME"] = more.get("SCRIPT_NAME", "")
