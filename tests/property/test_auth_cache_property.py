@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
+from urllib.parse import unquote
 
 import hypothesis.strategies as st
 from filerig import ask
@@ -30,15 +34,29 @@ def test_moving_a_boundary_changes_the_encoding(values: list[Any], at: int) -> N
     assert encode((tuple(values[:at]), tuple(values[at:]))) != whole
 
 
-COOKIE = st.text("ab;= ", max_size=6)
+COOKIE = st.one_of(
+    st.text('ab;= ,"%6', max_size=8),
+    st.lists(
+        st.sampled_from(["a=1", "b=1", "b=2", "c=", "x=1 b=2", "%62=1", "b =1", 'c="', "c=1,b=2"]), max_size=4
+    ).map("; ".join),
+)
 FIELD = st.text("ab", max_size=3)
 MAKER = KeyMaker(CacheConfig(key=(("cookie", "a"), ("cookie", "b"), ("header", "x"), ("header", "y"))))
 
 
-def cookies_of(text: str) -> list[tuple[str, str]]:
-    """By the book (RFC 6265 section 5.4), for comparison."""
-    pairs = [pair.lstrip(" \t").partition("=") for pair in text.split(";")]
+def cookies_of(text: str, ends: str = ";") -> list[tuple[str, str]]:
+    """By the book (RFC 6265 section 5.4), or with other `ends`, as some read them."""
+    pairs = [pair.lstrip(" \t").partition("=") for pair in re.split(f"[{ends}]", text)]
     return [(name, value) for name, _, value in pairs if name in ("a", "b") and value]
+
+
+def readings(text: str) -> list[object]:
+    """What programs may make of a Cookie field: PHP, CGI.pm, http.cookies."""
+    simple: SimpleCookie = SimpleCookie()
+    with suppress(CookieError):
+        simple.load(text)
+    found = sorted((name, morsel.value) for name, morsel in simple.items() if name in ("a", "b"))
+    return [cookies_of(text), cookies_of(unquote(text)), cookies_of(text, ";,"), cookies_of(text, "; "), found]
 
 
 @given(COOKIE, FIELD, FIELD, COOKIE, FIELD, FIELD)
@@ -46,5 +64,13 @@ def test_keys_differ_where_credentials_differ(c1: str, x1: str, y1: str, c2: str
     one, other = (cookies_of(c1), x1, y1), (cookies_of(c2), x2, y2)
     first, second = MAKER.who(ask("/", cookie=c1, x=x1, y=y1)), MAKER.who(ask("/", cookie=c2, x=x2, y=y2))
     assert (first is None) is (not any(one))
-    if first is not None and second is not None:
-        assert (first == second) is (one == other)
+    if first is not None and first == second:
+        assert one == other
+        assert readings(c1) == readings(c2), "whatever program reads them"
+    if first is not None and second is not None and first != second:
+        assert one != other or c1 != c2
+
+
+@given(st.sampled_from(["", "; theme=dark", ";_ga=1.2-3", ";  c=a=b;"]))
+def test_other_cookies_do_not_count(more: str) -> None:
+    assert MAKER.who(ask("/", cookie="a=1; b=2" + more)) == MAKER.who(ask("/", cookie="a=1; b=2"))
