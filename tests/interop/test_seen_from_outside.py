@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from peers.backend import CANT_MPX_CONN, OVERLOADED, UNKNOWN_ROLE, Reply, answer, end, record, stdout
 from peers.http import encode_request
+from peers.load import counters
 from peers.processes import free_port
 from peers.programs import start_php_fpm
 from peers.waiting import wait_until
@@ -29,13 +30,8 @@ HEAD = b"Content-Type: text/plain\r\n\r\n"
 def site_of(backend: ScriptedBackend, more: str = "", options: str = "") -> str:
     return (
         f'fastcgi.server = ( "/app" => ( "app" => ( {backend.option}, "check-local" => "disable"{options} ) ) )\n'
-        f'status.statistics-url = "/stat"\n{more}'
+        f'status.statistics-url = "/statistics"\n{more}'
     )
-
-
-def counters(site: Gateway) -> dict[str, int]:
-    lines = site.get("/stat").body.decode().splitlines()
-    return {name: int(value) for name, value in (line.split(": ") for line in lines)}
 
 
 def test_counters(backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]) -> None:
@@ -73,18 +69,18 @@ def test_a_request_under_way_is_a_load(
 
 def test_the_answer(backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]) -> None:
     site = gateway(site_of(backend()))
-    got = site.get("/stat?x")
+    got = site.get("/statistics?x")
     assert (got.status, got.get("Content-Type"), got.get("Cache-Control")) == (200, "text/plain", "no-store")
-    head = site.request("HEAD", "/stat")
+    head = site.request("HEAD", "/statistics")
     assert (head.status, head.get("Content-Length")) == (200, got.get("Content-Length"))
-    refused = site.request("POST", "/stat", b"x")
+    refused = site.request("POST", "/statistics", b"x")
     assert (refused.status, refused.get("Allow")) == (405, "GET, HEAD")
-    assert site.get("/stat/").status == 404
+    assert site.get("/statistics/").status == 404
 
 
 def test_without_a_backend_it_is_204(gateway: Callable[..., Gateway]) -> None:
-    site = gateway('status.statistics-url = "/stat"\n')
-    assert (site.get("/stat").status, site.get("/other").status) == (204, 404)
+    site = gateway('status.statistics-url = "/statistics"\n')
+    assert (site.get("/statistics").status, site.get("/other").status) == (204, 404)
 
 
 def test_what_keeps_others_out(backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]) -> None:
@@ -92,7 +88,7 @@ def test_what_keeps_others_out(backend: Callable[..., ScriptedBackend], gateway:
     guard = backend(lambda seen: answer("Status: 403\r\nContent-Type: text/plain\r\n\r\nno"))
     site = gateway(
         f"""
-        $HTTP["remoteip"] == "10.0.0.0/8" {{ status.statistics-url = "/stat" }}
+        $HTTP["remoteip"] == "10.0.0.0/8" {{ status.statistics-url = "/statistics" }}
         $HTTP["url"] =^ "/guarded" {{ status.statistics-url = "/guarded" }}
         $HTTP["url"] =^ "/denied" {{
           status.statistics-url = "/denied.inc"
@@ -101,7 +97,7 @@ def test_what_keeps_others_out(backend: Callable[..., ScriptedBackend], gateway:
         fastcgi.server = ( "/guarded" => (( {guard.option}, "mode" => "authorizer", "check-local" => "disable" )) )
         """
     )
-    assert site.get("/stat").status == 404
+    assert site.get("/statistics").status == 404
     assert (site.get("/guarded").status, site.get("/denied.inc").status) == (403, 403)
     guard.script = lambda seen: answer("Status: 200\r\n\r\n")
     assert site.get("/guarded").body.startswith(b"fastcgi.requests: 2\n")
@@ -131,7 +127,7 @@ def failing(module_backend: Callable[..., ScriptedBackend], module_gateway: Call
     keys = [
         f'"/{cause}" => (( {module_backend(script).option}, {options} ))' for cause, (_, script) in FAILURES.items()
     ]
-    return module_gateway(f'fastcgi.server = ( {", ".join(keys)} )\nstatus.statistics-url = "/stat"\n')
+    return module_gateway(f'fastcgi.server = ( {", ".join(keys)} )\nstatus.statistics-url = "/statistics"\n')
 
 
 @pytest.mark.parametrize("cause", FAILURES)
@@ -147,7 +143,7 @@ def test_a_failure_tells_its_cause(failing: Gateway, cause: str) -> None:
 
 def test_nobody_listens(gateway: Callable[..., Gateway]) -> None:
     host = f'"host" => "127.0.0.1", "port" => {free_port()}, "check-local" => "disable"'
-    site = gateway(f'fastcgi.server = ( "/" => (( {host} )) )\nstatus.statistics-url = "/stat"\n')
+    site = gateway(f'fastcgi.server = ( "/" => (( {host} )) )\nstatus.statistics-url = "/statistics"\n')
     first, second = site.get("/"), site.get("/")
     assert (first.status, first.get("Proxy-Status")) == (503, proxy_status("connect_refused"))
     assert (second.status, second.get("Proxy-Status")) == (503, proxy_status("no_backend"))
@@ -226,7 +222,7 @@ def test_php_fpm_does_not_find_the_script(
     address = start_php_fpm(processes, tmp_path / "fpm", workers=1)
     site = gateway(
         f'fastcgi.server = ( ".php" => (( "socket" => "{address}", "check-local" => "disable" )) )\n'
-        'status.statistics-url = "/stat"\n'
+        'status.statistics-url = "/statistics"\n'
     )
     got = site.get("/none.php")
     assert (got.status, got.get("Proxy-Status")) == (404, proxy_status("script_unknown", received=404))

@@ -6,6 +6,7 @@ import random
 from functools import partial
 from types import SimpleNamespace
 
+import poolrig
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -48,24 +49,12 @@ MASKS = st.one_of(st.just(0), st.integers(0, 15))
 STARTABLE = (State.UNSET, State.DIED, State.KILLED)
 
 
-class Waiter:
-    def __init__(self, request, tried):
-        self.request, self.tried = request, tried
-        self.lease = None
-        self.error = None
-        self.has_left = False
+class Waiter(poolrig.Waiter):
+    has_left = False
 
     @property
     def is_waiting(self):
-        return not (self.lease or self.error or self.has_left)
-
-    def grant(self, lease):
-        assert self.is_waiting
-        self.lease = lease
-
-    def fail(self, error):
-        assert self.is_waiting
-        self.error = error
+        return super().is_waiting and not self.has_left
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -151,7 +140,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(mask=MASKS)
     def enqueue(self, mask):
-        waiter = Waiter(SimpleNamespace(authority="", path="", remote_addr=""), self.choose_tried(mask))
+        waiter = Waiter(self.choose_tried(mask))
         self.made += 1
         waiter.number = self.made
         self.queue.append(waiter)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 
+import poolrig
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -17,7 +17,6 @@ from gfastcgi.balance import LeastConnection
 from gfastcgi.config import Address, HostConfig
 from gfastcgi.errors import NoBackendAvailable
 
-REQUEST = SimpleNamespace(authority="", path="/", remote_addr="")
 CHOICES = st.integers(0, 9)
 PROCS = 4
 # Pools, each a list of hosts, each a list of procs' numbers.
@@ -28,20 +27,10 @@ LAYOUTS = st.lists(
 )
 
 
-class Waiter:
-    request, tried = REQUEST, ()
-
+class Waiter(poolrig.Waiter):
     def __init__(self, pool, number):
+        super().__init__()
         self.pool, self.number = pool, number
-        self.lease = self.error = None
-
-    def grant(self, lease):
-        assert (self.lease, self.error) == (None, None)
-        self.lease = lease
-
-    def fail(self, error):
-        assert (self.lease, self.error) == (None, None)
-        self.error = error
 
 
 class SharedPoolsMachine(RuleBasedStateMachine):
@@ -104,7 +93,7 @@ class SharedPoolsMachine(RuleBasedStateMachine):
     def acquire(self, choice):
         pool = self.pool(choice)
         try:
-            lease = pool.acquire(REQUEST)
+            lease = pool.acquire(poolrig.REQUEST)
         except NoBackendAvailable:
             self.settle()
             assert not self.usable(pool)

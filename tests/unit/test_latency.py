@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import random
 from math import exp
-from types import SimpleNamespace
 
 import pytest
+from poolrig import REQUEST, Clock
 
 from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.latency import DECAY, Latency
 from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import PeakEwma
 from gfastcgi.config import HostConfig
-
-REQUEST = SimpleNamespace(authority="example.org", path="/", remote_addr="192.0.2.1", balance="ewma")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_nothing_is_known_at_first():

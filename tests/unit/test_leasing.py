@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import gevent
 import pytest
+from poolrig import REQUEST
 
 from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.pool import Pool
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from gfastcgi.backend.backend import Proc
     from gfastcgi.backend.lease import Lease
-
-REQUEST = SimpleNamespace(authority="", path="/", remote_addr="")
 
 
 class Rig:

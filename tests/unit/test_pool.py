@@ -6,6 +6,7 @@ import random
 from types import SimpleNamespace
 
 import pytest
+from poolrig import REQUEST, Clock, Waiter
 
 from gfastcgi.backend.backend import Proc, make_hosts
 from gfastcgi.backend.pool import Pool
@@ -13,32 +14,6 @@ from gfastcgi.backend.states import State
 from gfastcgi.balance import POLICIES
 from gfastcgi.config import Address, HostConfig
 from gfastcgi.errors import LocalProtocolError, NoBackendAvailable
-
-REQUEST = SimpleNamespace(authority="example.org", path="/", remote_addr="192.0.2.1")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Waiter:
-    def __init__(self, tried=()) -> None:
-        self.request = REQUEST
-        self.tried = tried
-        self.lease = None
-        self.error = None
-
-    def grant(self, lease) -> None:
-        assert self.lease is None
-        self.lease = lease
-
-    def fail(self, error) -> None:
-        assert self.error is None
-        self.error = error
 
 
 def make_pool(*configs, policy="least-connection", log=None, level=1):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 
 import pytest
+from poolrig import REQUEST, Waiter
 
 from gfastcgi.backend.backend import Host, Proc
 from gfastcgi.backend.pool import Pool
@@ -13,20 +13,6 @@ from gfastcgi.backend.states import State
 from gfastcgi.balance import POLICIES
 from gfastcgi.config import Address, HostConfig
 from gfastcgi.errors import NoBackendAvailable
-
-REQUEST = SimpleNamespace(authority="", path="/", remote_addr="")
-
-
-class Waiter:
-    def __init__(self, tried=()) -> None:
-        self.request, self.tried = REQUEST, tried
-        self.lease = self.error = None
-
-    def grant(self, lease) -> None:
-        self.lease = lease
-
-    def fail(self, error) -> None:
-        self.error = error
 
 
 class Rig:
