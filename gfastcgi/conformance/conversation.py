@@ -43,8 +43,8 @@ class Asked:
     stdin_sha256: str = ""
     stdin_ended: bool = False
     params_records: int = 0
-    _pairs: bytearray = field(default_factory=bytearray, repr=False)
-    _hash: hashlib._Hash = field(default_factory=hashlib.sha256, repr=False)
+    _pairs: bytearray = field(default_factory=bytearray, init=False, repr=False)
+    _hash: hashlib._Hash = field(default_factory=hashlib.sha256, init=False, repr=False)
 
     def take(self, kind: int, content: bytes, *, keep_stdin: bool) -> bool:
         """Takes a record of PARAMS or STDIN. Returns whether it was the last of its stream."""

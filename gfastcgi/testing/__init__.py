@@ -6,7 +6,7 @@ merely has gfastcgi installed gets a fixture, gevent is not imported, and nothin
 """
 
 from gfastcgi.conformance.conversation import Asked, Conversation
-from gfastcgi.conformance.peer import Script
+from gfastcgi.conformance.peer import Peer, Script
 from gfastcgi.conformance.rows import ROWS, Reply, Row
 from gfastcgi.conformance.wire import answer
 from gfastcgi.testing.backends import FakeAuthorizer, FakeFPM
@@ -37,8 +37,8 @@ from gfastcgi.testing.scripts import (
 from gfastcgi.testing.waiting import wait_until
 
 __all__ = [
-    "ROWS", "Asked", "Conversation", "FakeAuthorizer", "FakeFPM", "GatewayProcess", "MakeFPM", "MakeGateway", "Reply",
-    "Row", "Script", "allow", "answer", "broken", "cannot_multiplex", "deny", "echo", "fatal_error",
+    "ROWS", "Asked", "Conversation", "FakeAuthorizer", "FakeFPM", "GatewayProcess", "MakeFPM", "MakeGateway", "Peer",
+    "Reply", "Row", "Script", "allow", "answer", "broken", "cannot_multiplex", "deny", "echo", "fatal_error",
     "gfastcgi_authorizer", "gfastcgi_folder", "gfastcgi_fpm", "gfastcgi_gateway", "in_turn", "overloaded", "page",
     "script_unknown", "silent", "slow", "unknown_role", "wait_until", "write_config",
 ]  # fmt: skip

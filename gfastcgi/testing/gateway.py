@@ -62,7 +62,7 @@ class GatewayProcess:
     manager. Raises AssertionError, with its log, when it does not come to listen.
     """
 
-    interpreter: tuple[str, ...] = (sys.executable,)
+    _interpreter: tuple[str, ...] = (sys.executable,)
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class GatewayProcess:
         self, arguments: Sequence[str], cwd: str | os.PathLike[str], env: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*self.interpreter, "-m", "gfastcgi", *arguments],
+            [*self._interpreter, "-m", "gfastcgi", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

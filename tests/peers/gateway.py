@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Gateway(GatewayProcess):
     """One running `gfastcgi`. `command` is what stands behind the program's name."""
 
-    interpreter = (sys.executable, "-W", "error::ResourceWarning")
+    _interpreter = (sys.executable, "-W", "error::ResourceWarning")
     running: ClassVar[set[int]] = set()
 
     def _start(self, *arguments: Any) -> subprocess.Popen[bytes]:
