@@ -61,6 +61,8 @@ def test_allow(guard: Guard) -> None:
         {b"REMOTE_USER": b"bob", b"AUTH_LEVEL": b"2"}, (("Set-Cookie", "a=1"), ("Set-Cookie", "b"))
     )
     assert guard.stderr == [b"note"]
+    with pytest.raises(TypeError, match="does not support"):
+        decision.variables[b"REMOTE_USER"] = b"eve"  # type: ignore[index]  # others may be given the same object
     (seen,) = guard.backend.requests
     assert (seen.params["FCGI_ROLE"], seen.params["SCRIPT_FILENAME"]) == (b"AUTHORIZER", b"/www/x/y")
 
