@@ -15,7 +15,7 @@ from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.auth.freshness import max_age, vary
 from gfastcgi.client.http import Answer, Service
 from gfastcgi.config import HostConfig
-from gfastcgi.errors import BadCGIResponse
+from gfastcgi.errors import BadCGIResponse, InvalidValue
 from gfastcgi.request import Request
 
 __all__ = ["ForwardAuthorizer", "forward_authorizer"]
@@ -94,7 +94,13 @@ class ForwardAuthorizer:
 
 
 def forward_authorizer(key: str, host: HostConfig) -> ForwardAuthorizer:
-    """The authorizer at `host.url`, with the limits and variables of `host`."""
+    """The authorizer at `host.url`, with the limits and variables of `host`. Raises `InvalidValue`."""
+    for _, name in host.variables:
+        try:
+            variable_name(name)
+        except BadCGIResponse as error:
+            message = f'"variables": {name} is not for an authorizer to set'
+            raise InvalidValue(message, host.where.filename, host.where.lineno) from error
     service = Service(
         host.url,
         connect_timeout=host.connect_timeout,

@@ -16,7 +16,7 @@ from gfastcgi.lighttpd.kinds import Context, Kind, array, text
 from gfastcgi.lighttpd.nodes import Array, Item, Value, describe
 from gfastcgi.lighttpd.report import nearest
 
-__all__ = ["auth_cache", "field_names", "login_url", "requirements", "service_url", "variable_names"]
+__all__ = ["auth_cache", "field_names", "login_url", "redis_url", "requirements", "service_url", "variable_names"]
 
 _ALGORITHMS = ("SHA-256", "MD5")
 _OPTIONS = ("method", "realm", "require", "algorithm")
@@ -138,6 +138,18 @@ def _service_url(value: Value, context: Context) -> str:
 
 
 service_url = Kind('a URL like "http://127.0.0.1:4180/oauth2/auth"', _service_url)
+
+
+def _redis_url(value: Value, context: Context) -> str:
+    url = str(text.parse(value, context))
+    parts = urlsplit(url)
+    _ = parts.port  # raises ValueError when it is none
+    if not (parts.hostname if parts.scheme == "redis" else parts.scheme == "unix" and parts.path):
+        raise ValueError
+    return url
+
+
+redis_url = Kind('a URL like "redis://:password@127.0.0.1:6379/0" or "unix:///run/redis.sock"', _redis_url)
 
 
 def _login_url(value: Value, context: Context) -> str:

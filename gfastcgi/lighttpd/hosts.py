@@ -159,6 +159,8 @@ class HostMaker:
             if values.get("stale_allow") and not values.get("cache"):
                 message = '"stale-allow" needs "cache", whose key tells whom an authorizer has allowed'
                 self.report.error(InvalidValue, message, places["stale-allow"])
+            if "variables" in places and not values.get("url"):
+                self.report.warn('"variables" is for an authorizer with "url"', places["variables"])
             return
         for name in _FOR_AUTHORIZERS:
             if name in places:

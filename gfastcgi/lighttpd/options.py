@@ -231,7 +231,7 @@ DIRECTIVES: dict[str, Option] = {
             "fields of clients that may pass although they name an identity or have an underscore",
         ),
         _server("fastcgi.audit-log", "audit_log", kinds.log_path, "file of the decisions of authorizers, a JSON each"),
-        _server("fastcgi.cache-redis", "cache_redis", kinds.text, "URL of a Redis by which gateways share decisions"),
+        _server("fastcgi.cache-redis", "cache_redis", access.redis_url, "the Redis by which gateways share decisions"),
         _server("fastcgi.cache-secret", "cache_secret", kinds.text, "what signs them, at least 32 characters"),
         _server("server.control-socket", "control_socket", kinds.path, "unix socket for commands to a running gateway"),
         Option(

@@ -102,6 +102,9 @@ def test_a_requirement() -> None:
         ('fastcgi.allow-fields = ( "Proxy" )', "fastcgi.allow-fields takes names of fields"),
         ('fastcgi.allow-fields = ( "X_Accel_Mapping" )', "fastcgi.allow-fields takes names of fields"),
         ('fastcgi.allow-fields = ( "a b" )', "fastcgi.allow-fields takes names of fields"),
+        ('fastcgi.cache-redis = "http://127.0.0.1"', "fastcgi.cache-redis takes a URL like"),
+        ('fastcgi.cache-redis = "redis://127.0.0.1:port"', "fastcgi.cache-redis takes a URL like"),
+        ('fastcgi.cache-redis = "unix:"', "fastcgi.cache-redis takes a URL like"),
     ],
 )
 def test_faults(text: str, expected: str) -> None:
@@ -134,6 +137,21 @@ def test_what_cannot_be_judged_is_not_served(text: str, expected: str) -> None:
         "s",
         1 + text[: text.index("auth.require")].count("\n") + 1,
     )
+
+
+def test_variables_that_are_not_for_an_authorizer_to_set() -> None:
+    config = load(
+        'fastcgi.server = ( "/a" => (( "mode" => "authorizer", "url" => "http://127.0.0.1",\n'
+        '"variables" => ( "X" => "CONTENT_LENGTH" ) )) )'
+    )
+    with pytest.raises(ConfigError, match=r'^s:2: "variables": CONTENT_LENGTH is not for an authorizer to set$'):
+        assemble.build(config)
+
+
+def test_variables_of_no_url() -> None:
+    text = '"mode" => "authorizer", "socket" => "/s", "variables" => ( "X" => "TENANT" )'
+    _, warnings = lighttpd.loads(HEAD + f'fastcgi.server = ( "/a" => (( {text} )) )', "s")
+    assert list(map(str, warnings)) == ['s:2: "variables" is for an authorizer with "url"']
 
 
 def test_authorizers_elsewhere(tmp_path: Path) -> None:
