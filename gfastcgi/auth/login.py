@@ -66,6 +66,7 @@ class Login:
                 client = ipaddress.ip_address(address.partition("%")[0])
             except ValueError:  # a unix socket has none
                 client = None
+            client = getattr(client, "ipv4_mapped", None) or client
             if client is not None and any(client in network for network in self._networks):
                 return True
         if not self._requirement.groups or self._groups is None:

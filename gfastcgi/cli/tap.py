@@ -68,10 +68,10 @@ def run(options: argparse.Namespace) -> int:
     """Forwards until a signal ends it. Raises `InvalidValue`, `ListenError`."""
     address = replace(parse_address(options.listen, "--listen"), mode=options.socket_mode)
     target = parse_address(options.to, "--to")
+    recorder = _recorder(options)
     listener = listen(address)
     file = SocketFile(address)
     try:
-        recorder = _recorder(options)
         out = None if options.is_quiet else sys.stdout.fileno()
         journal = Journal(out=out, recorder=recorder, tell_fault=print_fault, shows_secrets=options.show_secrets)
         relay = Relay(listener, target, journal.put)

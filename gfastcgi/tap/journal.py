@@ -124,7 +124,7 @@ class Journal:
             return [f"close{': ' + event.text if event.text else ''}"]
         if event.what == "lost" or narrator is None:
             self._narrators.pop(event.connection, None)
-            return [f"! from here on neither told nor saved, but forwarded: {event.text}"] if event.text else []
+            return [f"! from here on not told, but forwarded: {event.text}"] if event.text else []
         if event.what == "front" or event.what == "backend":
             return narrator.tell(event.what, event.data)
         return narrator.end("front" if event.what == "front-end" else "backend")
