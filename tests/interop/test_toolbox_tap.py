@@ -278,13 +278,13 @@ def test_php_behind_a_gateway_told_saved_and_replayed(
     capsys.readouterr()
     assert run(["replay", saved, "--to", f"unix:{fpm}"]) == 0
     assert capsys.readouterr().out == (
-        "same    1 GET /count.php?x=1\nsame    1 POST /count.php\n2 answers: 2 as they were, 0 not\n"
+        "same     1 GET /count.php?x=1\nsame     2 POST /count.php\n2 answers: 2 as they were, 0 not\n"
     )
     (tmp_path / "count.php").write_text(COUNTER.replace('error_log("visited")', 'header("X-New: 1")'))
     assert run(["replay", "-q", saved, "--to", f"unix:{fpm}", "--ignore", "x-powered-by"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(
-        r"differs 1 GET /count.php\?x=1: x-new: 1 instead of none; another body of \d+ bytes; STDERR b'' instead of .*",
+        r"differs  1 GET /count.php\?x=1: x-new: 1 instead of none; another body of \d+ bytes; STDERR b'' instead of .*",
         lines[0],
     )
     assert lines[-1] == "2 answers: 0 as they were, 2 not"
@@ -303,7 +303,7 @@ def recording_of(tap: Callable[..., Tap], backend: Callable[..., Any], tmp_path:
 @pytest.mark.parametrize(
     ("script", "status", "words"),
     [
-        (lambda seen: answer(b"Content-Type: text/plain\r\n\r\n" + seen.params["REQUEST_URI"]), 0, "same    1 GET /a"),
+        (lambda seen: answer(b"Content-Type: text/plain\r\n\r\n" + seen.params["REQUEST_URI"]), 0, "same     1 GET /a"),
         (lambda seen: Reply(b"", "hang"), 1, "no answer within 0.3 s"),
         (lambda seen: b"HTTP/1.0 400 Bad\r\n\r\n", 1, "a record starts with its version"),
     ],
