@@ -167,9 +167,8 @@ class Exchange:
         self.host = host
         connection: Connection | None = lease.connection
         self._was_seen = False
-        # A kept connection may be closed in the moment in which it is used, and nobody knows then what was seen: what
-        # must not be sent twice takes a new one, and so does a retry.
-        if connection is None or self._is_retry or not self._is_repeatable:
+        # A kept connection that one may not send to twice is looked at before it is used; a retry takes a new one.
+        if connection is None or self._is_retry or (not self._is_repeatable and connection.stream.is_readable()):
             connection = self._connect(lease)
         else:
             connection.is_reused = True
