@@ -88,9 +88,7 @@ def test_a_libfcgi_program_and_what_it_says(tmp_path: Path, gateway: Callable[..
     site.wait_for_log(rf"{tmp_path}/s-0: worker \[two words\] \[third\]")
 
 
-def test_by_default_four_run(
-    tmp_path: Path, gateway: Callable[..., Gateway], worker: Path
-) -> None:
+def test_by_default_four_run(tmp_path: Path, gateway: Callable[..., Gateway], worker: Path) -> None:
     site = gateway(site_of(tmp_path, worker))
     assert sockets_in(tmp_path) == ["s-0", "s-1", "s-2", "s-3"]
     assert len(children(site.pid)) == 4

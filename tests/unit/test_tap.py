@@ -327,9 +327,7 @@ def test_a_reader_who_does_not_read_costs_no_byte(
     text = b""
     while b"in time\n" not in text:
         text += os.read(reading, 65536)
-    assert text.endswith(
-        b"! from here on not told, but forwarded: it brings more than can be told in time\n"
-    )
+    assert text.endswith(b"! from here on not told, but forwarded: it brings more than can be told in time\n")
     assert journal.close(10)
     os.close(reading)
     os.close(writing)
