@@ -43,15 +43,15 @@ def site_of(folder: Path, program: object, options: str = "") -> str:
 class Load:
     """Requests on a few connections at once; `outcomes` counts what became of them, by target."""
 
-    def __init__(self, site: Gateway, targets: Iterable[str]) -> None:
+    def __init__(self, site: Gateway, targets: Iterable[str], clients: int = CLIENTS) -> None:
         self.outcomes: dict[str, Counter[object]] = {}
         self.pids: set[int] = set()
         self.done = 0
         self._site = site
         self._targets = iter(list(targets))
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(CLIENTS)
-        self._futures = [self._threads.submit(self._run) for _ in range(CLIENTS)]
+        self._threads = ThreadPoolExecutor(clients)
+        self._futures = [self._threads.submit(self._run) for _ in range(clients)]
 
     def _next(self) -> str | None:
         with self._lock:
@@ -196,9 +196,9 @@ def test_never_accepting(tmp_path: Path, gateway: Callable[..., Gateway]) -> Non
     """It runs, but serves nobody: 504 by read-timeout for the one at it, 503 by queue-timeout for who waits."""
     options = ', "max-procs" => 2, "read-timeout" => 1, "queue-timeout" => 1, "kill-signal" => 9'
     site = gateway(site_of(tmp_path, "/bin/sleep 1000", options))
-    outcomes = Load(site, ["/"] * 16).finish()["/"]
+    outcomes = Load(site, ["/"] * 200, clients=100).finish()["/"]
     assert set(outcomes) == {503, 504}
-    assert sum(outcomes.values()) == 16
+    assert sum(outcomes.values()) == 200
     assert len(children(site.pid)) == 2
 
 
