@@ -9,7 +9,7 @@ GfastcgiError
 |     |- RangeNotSatisfiable 416
 |     |- BadRecord 502   BadCGIResponse 502
 |- BackendError                  a backend could not serve
-|  |- ConnectError 503  ConnectTimeout 504  BackendClosed 502  BackendTimeout 504
+|  |- ConnectError 503  ConnectTimeout 504  BackendClosed 502  BackendTimeout 504 (AnswerStalled)
 |  |- Overloaded 503  NoBackendAvailable 503  UnknownRole 502  UnexpectedStatus 502
 |  |- ApplicationError 500       a Python application in our own process
 |- StreamError                   a byte stream ended or stalled (renamed once, in net/)
@@ -28,6 +28,7 @@ from collections.abc import Sequence
 __all__ = [
     "CAUSES",
     "SHORTAGES",
+    "AnswerStalled",
     "ApplicationError",
     "BackendClosed",
     "BackendError",
@@ -225,6 +226,10 @@ class BackendTimeout(BackendError):
 
     status_hint = 504
     cause = "read_timeout"
+
+
+class AnswerStalled(BackendTimeout):
+    """The backend had begun its answer, and was silent then or took too long: it is there, and no yes of old stands."""
 
 
 class Overloaded(BackendError):

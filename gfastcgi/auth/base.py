@@ -48,7 +48,8 @@ class Authorizer(Protocol):
         """May `request`, for a file beneath `root`, be served? Anything raised counts as no. Leaves `request` alone.
 
         An authorizer that is out of reach raises `NoBackendAvailable`, `ConnectError`, `ConnectTimeout` or
-        `BackendTimeout`; one that answers, but not soundly, any other `BackendError` or `ProtocolError`.
+        `BackendTimeout`; one that answers, but not soundly, any other `BackendError` or `ProtocolError`, and one that
+        falls silent inside of its answer `AnswerStalled`.
         """
 
 

@@ -17,7 +17,14 @@ from gfastcgi.auth.cache import DecisionCache, Kept
 from gfastcgi.auth.grants import VARIABLE, Grants, parse_grant, without_grant
 from gfastcgi.auth.keys import KeyMaker, Who, encode
 from gfastcgi.config import CacheConfig
-from gfastcgi.errors import BackendTimeout, ConnectError, ConnectTimeout, NoBackendAvailable, StreamError
+from gfastcgi.errors import (
+    AnswerStalled,
+    BackendTimeout,
+    ConnectError,
+    ConnectTimeout,
+    NoBackendAvailable,
+    StreamError,
+)
 from gfastcgi.request import Request
 
 __all__ = ["Keeper", "Shared"]
@@ -187,6 +194,10 @@ class Keeper:
         generation = self._cache.generation
         try:
             decision = self._check(request, root)
+        except AnswerStalled:
+            # What it began to say may have been a no.
+            self._cache.forget(key)
+            raise
         except _OUTAGES as error:
             stale = self._cache.find_stale(key, who)
             if stale is None:

@@ -18,7 +18,7 @@ from webob.exc import WSGIHTTPException
 
 from gfastcgi.auth.answers import ABOUT_THE_FILE, denial, variable_name
 from gfastcgi.auth.base import Allow, Decision, Deny, Question
-from gfastcgi.errors import BackendTimeout, InvalidValue
+from gfastcgi.errors import AnswerStalled, BackendTimeout, ClientClosed, InvalidValue
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 
@@ -57,27 +57,36 @@ class PythonAuthorizer:
 
     def check(self, request: Request, root: str) -> Decision:
         """Asks once. Raises `BackendTimeout`; RuntimeError, TypeError when there is no sound answer."""
-        return self._decision(self._ask(request), request)
-
-    def _ask(self, request: Request) -> Any:
         asked = request.webob()
         for name in _NOT_ASKED_WITH:
             asked.environ.pop(name, None)
+        late = BackendTimeout
         timeout = gevent.Timeout.start_new(self.time_limit or None)
         try:
-            answer = self.function(asked)
-            return asked.get_response(answer) if isinstance(answer, WSGIHTTPException) else answer
+            answer = self._call(asked)
+            if isinstance(answer, webob.Response):
+                late = AnswerStalled
+                _ = answer.body  # it may be made as it is read: now, while there is time
         except gevent.Timeout as error:
             if error is not timeout:
                 raise RuntimeError(f"the authorizer {self.__name__} failed") from error
-            raise BackendTimeout(f"the authorizer {self.__name__} took more than {self.time_limit:g} s") from None
-        except Exception as error:
-            if isinstance(error, WSGIHTTPException):  # both an answer and an exception
-                return asked.get_response(error)
+            raise late(f"the authorizer {self.__name__} took more than {self.time_limit:g} s") from None
+        except ClientClosed:
+            raise
+        except (Exception, SystemExit) as error:
             # By a name of its own: what it raises must not pass for an error of the gateway's, which says otherwise.
             raise RuntimeError(f"the authorizer {self.__name__} failed") from error
         finally:
             timeout.close()
+        return self._decision(answer, request)
+
+    def _call(self, asked: webob.Request) -> Any:
+        """What the function answers; an exception of `webob.exc` is an answer, too."""
+        try:
+            answer = self.function(asked)
+        except WSGIHTTPException as error:
+            answer = error
+        return asked.get_response(answer) if isinstance(answer, WSGIHTTPException) else answer
 
     def _decision(self, answer: Any, request: Request) -> Decision:
         if answer is True:

@@ -19,6 +19,7 @@ from gfastcgi.cgi.response import Head, parse_head
 from gfastcgi.client.leasing import obtain
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import (
+    AnswerStalled,
     BackendClosed,
     BackendError,
     BackendTimeout,
@@ -378,7 +379,8 @@ class Exchange:
         if self._feed_error is not None or isinstance(error, ClientClosed):
             return self._feed_error or error
         if isinstance(error, StreamTimeout):
-            return BackendTimeout(f"{self._where()} stayed silent past its read-timeout")
+            kind = AnswerStalled if self._has_answered else BackendTimeout
+            return kind(f"{self._where()} stayed silent past its read-timeout")
         if isinstance(error, StreamClosed):
             return BackendClosed(f"{self._where()}: {error}", cause=self._eof_cause())
         return error

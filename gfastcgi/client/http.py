@@ -7,7 +7,7 @@ redirect is followed, no cookie kept. Connections, TLS (verified) and parsing (l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,7 +18,15 @@ from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPResponse, HTTPSocketPoolResponse
 
-from gfastcgi.errors import BackendClosed, BackendTimeout, BadCGIResponse, ConnectError, ConnectTimeout, Overloaded
+from gfastcgi.errors import (
+    AnswerStalled,
+    BackendClosed,
+    BackendTimeout,
+    BadCGIResponse,
+    ConnectError,
+    ConnectTimeout,
+    Overloaded,
+)
 
 __all__ = ["Answer", "Service"]
 
@@ -62,8 +70,9 @@ class Service:
     def get(self, fields: Iterable[tuple[bytes, bytes]]) -> Answer:
         """Asks by GET for the URL, with `fields` beside Host.
 
-        Raises `Overloaded` when no connection became free in time, `ConnectError`, `ConnectTimeout`, `BackendTimeout`,
-        `BackendClosed` for an answer that ended early, `BadCGIResponse` for one that is none.
+        Raises `Overloaded` when no connection became free in time, `ConnectError`, `ConnectTimeout`, `BackendTimeout`
+        (`AnswerStalled` once it has begun), `BackendClosed` for an answer that ended early, `BadCGIResponse` for one
+        that is none.
         """
         _, read_timeout, queue_timeout = self._limits
         head = self._head(fields)
@@ -112,16 +121,18 @@ class Service:
                 raise HTTPConnectionClosed(str(error)) from error
             raise
         response = None
+        begun: list[bool] = []
         try:
-            response = _OneResponse(sock, self._pool, method="GET", headers_type=Headers)
+            response = _OneResponse(sock, self._pool, lambda: begun.append(True))
             body = self._read(response)
             return Answer(response.get_code(), response.status_message or "", list(response.items()), body)
         except HTTPConnectionClosed:
             raise
         except HTTPParseError as error:
             raise BadCGIResponse(f"{self} gave no sound answer: {error.args[0] if error.args else error}") from error
-        except TimeoutError as error:
-            raise _slow(self, self._limits[1]) from error
+        except (TimeoutError, BackendTimeout) as error:
+            kind = AnswerStalled if begun else BackendTimeout
+            raise kind(str(_slow(self, self._limits[1]))) from error
         except OSError as error:
             raise BackendClosed(f"{self}: {error}", cause="eof_before_headers") from error
         finally:
@@ -153,7 +164,12 @@ class _OneResponse(HTTPSocketPoolResponse):
 
     _is_final = False
 
+    def __init__(self, sock: socket.socket, pool: ConnectionPool, on_begin: Callable[[], object]) -> None:
+        self._on_begin = on_begin
+        super().__init__(sock, pool, method="GET", headers_type=Headers)
+
     def _on_message_begin(self) -> None:
+        self._on_begin()
         if self._is_final:
             raise HTTPParseError("something follows it")
         super()._on_message_begin()

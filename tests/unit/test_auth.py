@@ -19,7 +19,14 @@ from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import AsConfigured
 from gfastcgi.config import HostConfig
-from gfastcgi.errors import BackendError, BadCGIResponse, GfastcgiError, UnexpectedStatus
+from gfastcgi.errors import (
+    AnswerStalled,
+    BackendError,
+    BackendTimeout,
+    BadCGIResponse,
+    GfastcgiError,
+    UnexpectedStatus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +105,10 @@ def test_no_status(guard: Guard, require: bool) -> None:
     [
         (stdout(b"Status: 200 OK\r\n\r\n") + end(app_status=1), UnexpectedStatus),
         (Reply(stdout(b"Status: 200 OK\r\n\r\n"), "close"), BackendError),
-        (Reply(stdout(b"Status: 200 OK\r\n\r\n"), "hang"), BackendError),
+        (Reply(b"", "hang"), BackendTimeout),
+        (Reply(stdout(b"Status: 2"), "hang"), AnswerStalled),
+        (Reply(stdout(b"Status: 200 OK\r\n\r\n"), "hang"), AnswerStalled),
+        (Reply(stdout(b"Status: 403 No\r\n\r\nno"), "hang"), AnswerStalled),
         (answer("Status: 200 OK\r\nVariable-A B: 1\r\n\r\n"), BadCGIResponse),
         (answer("Status: 200 OK\r\nVariable-: 1\r\n\r\n"), BadCGIResponse),
         (answer("Status: 200 OK\r\nVariable-1A: 1\r\n\r\n"), BadCGIResponse),
@@ -106,8 +116,9 @@ def test_no_status(guard: Guard, require: bool) -> None:
     ],
 )
 def test_what_is_no_answer(guard: Guard, reply: bytes | Reply, error: type[GfastcgiError]) -> None:
-    with pytest.raises(error):
+    with pytest.raises(error) as failure:
         guard.check(reply)
+    assert (failure.type is AnswerStalled) == (error is AnswerStalled), "an outage has said nothing"
 
 
 class Fixed:

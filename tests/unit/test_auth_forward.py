@@ -19,6 +19,7 @@ from gfastcgi.auth.base import Allow, Deny
 from gfastcgi.auth.forward import ForwardAuthorizer
 from gfastcgi.client.http import Service
 from gfastcgi.errors import (
+    AnswerStalled,
     BackendClosed,
     BackendTimeout,
     BadCGIResponse,
@@ -242,8 +243,10 @@ def test_a_body_until_the_end_of_the_connection(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
-        (Reply(YES[:30], "hang"), BackendTimeout),
-        (Reply(YES[:-1], "hang"), BackendTimeout),
+        (Reply(b"", "hang"), BackendTimeout),
+        (Reply(YES[:1], "hang"), AnswerStalled),
+        (Reply(YES[:30], "hang"), AnswerStalled),
+        (Reply(YES[:-1], "hang"), AnswerStalled),
         (Reply(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), BadCGIResponse),
         (Reply(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), BadCGIResponse),
         (Reply(b"HTTP/1.1 2000 OK\r\n\r\n", "close"), BadCGIResponse),
@@ -262,8 +265,9 @@ def test_what_is_no_answer(rig: Rig, reply: Reply, error: type[Exception]) -> No
     rig.peer.script = lambda asked: reply
     guard = rig.guard(read_timeout=0.2, size=1)
     for _ in range(3):  # and no connection is lost
-        with pytest.raises(error):
+        with pytest.raises(error) as failure:
             in_thread(rig, guard)
+        assert failure.type is error
     rig.peer.script = lambda asked: http()
     assert in_thread(rig, guard) == Allow()
     guard.close()
@@ -272,7 +276,7 @@ def test_what_is_no_answer(rig: Rig, reply: Reply, error: type[Exception]) -> No
 def test_an_answer_that_drips_has_no_more_time(rig: Rig) -> None:
     guard = rig.guard(read_timeout=0.2, connect_timeout=0.1)
     rig.peer.script = lambda asked: Drip(YES)
-    with pytest.raises(BackendTimeout, match="no answer within"):
+    with pytest.raises(AnswerStalled, match="no answer within"):
         in_thread(rig, guard)
     guard.close()
 

@@ -16,6 +16,7 @@ from gfastcgi.auth.base import Allow, Deny, Verdict
 from gfastcgi.auth.gate import Gate
 from gfastcgi.config import CacheConfig
 from gfastcgi.errors import (
+    AnswerStalled,
     BackendClosed,
     BackendTimeout,
     BadCGIResponse,
@@ -374,7 +375,9 @@ def test_stale_allow_is_for_all_who_ask() -> None:
     assert rig.asked.calls == 2
 
 
-@pytest.mark.parametrize("error", [BackendClosed("x"), BadCGIResponse("x"), Overloaded("x"), ValueError("x")])
+@pytest.mark.parametrize(
+    "error", [BackendClosed("x"), BadCGIResponse("x"), Overloaded("x"), ValueError("x"), AnswerStalled("x")]
+)
 def test_no_stale_allow_after_a_broken_answer(error: Exception) -> None:
     rig = Rig(stale_seconds=100)
     rig.decide()

@@ -14,9 +14,10 @@ from webob.exc import HTTPFound, HTTPUnauthorized
 from gfastcgi import Allow, authorizer
 from gfastcgi.auth.base import Deny
 from gfastcgi.auth.python import PythonAuthorizer, load
-from gfastcgi.errors import BackendTimeout, BadCGIResponse, InvalidValue
+from gfastcgi.errors import AnswerStalled, BackendTimeout, BadCGIResponse, ClientClosed, InvalidValue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -94,15 +95,37 @@ def test_variables_that_are_none(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("x"), OSError("x"), BackendTimeout("mine"), StopIteration(), AssertionError()]
+    "error", [KeyError("x"), OSError("x"), BackendTimeout("mine"), StopIteration(), AssertionError(), SystemExit(1)]
 )
-def test_what_it_raises_denies_under_a_name_of_our_own(error: Exception) -> None:
+@pytest.mark.parametrize("is_late", [False, True], ids=["by itself", "in the body of its answer"])
+def test_what_it_raises_denies_under_a_name_of_our_own(error: BaseException, is_late: bool) -> None:
     def raising(request: webob.Request) -> Any:
+        if is_late:
+            return webob.Response(status=403, app_iter=body())
         raise error
+
+    def body() -> Iterator[bytes]:
+        yield b"no"
+        # A generator turns this one into an error of its own.
+        raise ValueError if isinstance(error, StopIteration) else error
 
     with pytest.raises(RuntimeError, match="the authorizer raising failed") as failure:
         PythonAuthorizer(raising).check(ask("/"), "/")
-    assert failure.value.__cause__ is error
+    assert failure.value.__cause__ is error or isinstance(error, StopIteration)
+
+
+def test_a_client_that_leaves_is_no_failure_of_the_authorizer() -> None:
+    """Who asks the same goes on by itself; a failure would be everybody's."""
+
+    def waiting(request: webob.Request) -> bool:
+        gevent.sleep(30)
+        return True
+
+    asking = gevent.spawn(PythonAuthorizer(waiting).check, ask("/"), "/")
+    gevent.idle()
+    gone = ClientClosed("the client left")
+    asking.kill(gone)
+    assert asking.exception is gone
 
 
 def test_its_time_is_limited() -> None:
@@ -126,6 +149,22 @@ def test_its_time_is_limited() -> None:
     with pytest.raises(RuntimeError, match="the authorizer timing failed"):
         timing.check(ask("/"), "/")
     assert PythonAuthorizer(lambda request: True, time_limit=0).check(ask("/"), "/") == Allow()
+
+
+def test_so_is_the_time_of_its_answer() -> None:
+    """What was said by then is a no, so it is no outage (`"stale-allow"`)."""
+
+    def body() -> Iterator[bytes]:
+        yield b"no, "
+        gevent.sleep(30)
+        yield b"because"
+
+    @authorizer(time_limit=0.01)
+    def denying(request: webob.Request) -> webob.Response:
+        return webob.Response(status=403, app_iter=body())
+
+    with pytest.raises(AnswerStalled, match=r"the authorizer denying took more than 0\.01 s"):
+        denying.check(ask("/"), "/")
 
 
 def test_what_it_sees() -> None:
