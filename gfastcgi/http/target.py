@@ -21,7 +21,7 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*)")
 # RFC 3986 section 3.2.2, with the labels that DNS and /etc/hosts know: no empty label, one trailing dot.
-_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
+_AUTHORITY = re.compile(rb"(?:([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\.?|(\[[0-9A-Fa-f:.]+\]))(?::([0-9]{0,5}))?")
 _SAFE_IN_PATH = b"/!$&'()*+,;=:@~-._"
 
 
@@ -98,11 +98,16 @@ def _normalise(path: bytes, decode_2f: bool) -> bytes:
 
 @lru_cache(maxsize=1024)
 def check_authority(value: bytes) -> str:
-    """The value of Host in lower case, `host[:port]`. Raises `BadRequest` (RFC 9112 section 3.2)."""
+    """The value of Host in one spelling, `host[:port]`. Raises `BadRequest` (RFC 9112 section 3.2).
+
+    It is in lower case, without the dot that may end a name and without an empty port or zeros before one: a condition
+    on the host that holds for one spelling holds for all (lighttpd takes that dot away, too).
+    """
     match = _AUTHORITY.fullmatch(value)
-    if not match or (match[1] and int(match[1]) > 65535):
+    if not match or (match[3] and int(match[3]) > 65535):
         raise BadRequest(f"the Host field is no host name: {value[:80]!r}")
-    return value.decode("ascii").lower()
+    host = (match[1] or match[2]).decode("ascii").lower()
+    return f"{host}:{int(match[3])}" if match[3] else host
 
 
 def host_of(authority: str) -> str:

@@ -45,7 +45,7 @@ def canonical(condition: Condition, port: int, report: Report) -> Condition:
     elif variable == 'HTTP["remoteip"]':
         fault = _address_fault(condition)
     elif variable == 'HTTP["host"]':
-        operand = operand.lower()
+        operand = operand.lower().removesuffix(".") if condition.operator in ("==", "!=") else operand.lower()
     if fault:
         report.error(InvalidValue, f"${condition.variable}: {fault}", condition.where)
     return replace(condition, variable=variable, operand=operand)

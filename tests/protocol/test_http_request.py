@@ -108,6 +108,8 @@ def test_fields_are_lower_case_and_stripped_in_order() -> None:
     [
         (b"GET / HTTP/1.1", b"Example.ORG:80", b"example.org:80"),
         (b"GET / HTTP/1.1", b"127.0.0.1", b"127.0.0.1"),
+        (b"GET / HTTP/1.1", b"private.example.:080", b"private.example:80"),
+        (b"GET http://private.example./ HTTP/1.1", b"near", b"private.example"),
         (b"GET http://Far.example:8/x HTTP/1.1", b"near", b"far.example:8"),
     ],
 )

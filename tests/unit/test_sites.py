@@ -93,6 +93,8 @@ def peer(**parts: Any) -> dict[str, Peer]:
         # the port counts where the operand has one; the listener's stands in for none
         ('$HTTP["host"] == "example.org"', {"authority": "example.org:8080"}, True),
         ('$HTTP["host"] == "Example.org"', {}, True),
+        ('$HTTP["host"] == "example.org."', {}, True),
+        ('$HTTP["host"] != "example.org."', {}, False),
         ('$HTTP["host"] == "example.org:8080"', {}, True),
         ('$HTTP["host"] == "example.org:80"', {}, False),
         ('$HTTP["host"] == "example.org:80"', {"authority": "example.org:80"}, True),
