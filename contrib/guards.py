@@ -179,7 +179,7 @@ GUARDS = [
     Guard("auth/forward.py", "name in self._hidden or name.startswith(_OURS)", "False", "unit/test_auth_forward.py"),
     Guard("auth/forward.py", "    if len(values) > 1:\n", "    if False:\n", "unit/test_auth_forward.py"),
     Guard("auth/python.py", "if answer is True:", "if answer:", "unit/test_auth_python.py"),
-    Guard("auth/python.py", 'if any(byte in data for byte in b"\\r\\n\\0"):', "if False:", "unit/test_auth_python.py"),
+    Guard("auth/python.py", 'if any(char in text for char in "\\r\\n\\0"):', "if False:", "unit/test_auth_python.py"),
     Guard("client/http.py", "if self._is_final:", "if False:", "unit/test_auth_forward.py"),
     Guard("client/http.py", " or bool(pending and pending())", "", "unit/test_auth_forward.py"),
     Guard("auth/basic.py", "any(fitting) and bool(stored)", "any(fitting)", "unit/test_auth_login.py"),

@@ -138,6 +138,10 @@ def _side_by_side(
     asked = {gevent.spawn(outcome_of, gates[place]): place for place in waiting}
     try:
         for done in gevent.iwait(list(asked)):
-            yield asked[done], done.get()
+            outcome = done.get()
+            if isinstance(outcome, gevent.GreenletExit):
+                # The value of a greenlet that was ended, by itself or by others: it has said nothing.
+                outcome = RuntimeError("an authorizer was ended before its answer")
+            yield asked[done], outcome
     finally:
         gevent.killall(list(asked))

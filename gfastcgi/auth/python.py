@@ -7,7 +7,7 @@ or raised, is the denial. Anything else, and any exception, is 500 with a traceb
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from os.path import abspath, dirname
 from typing import Any, overload
@@ -98,10 +98,11 @@ class PythonAuthorizer:
         if isinstance(answer, Allow):
             named: dict[Any, Any] = dict(answer.variables)
             variables = {variable_name(_text(name)): _value(value) for name, value in named.items()}
-            return Allow(variables, tuple(answer.response_headers), answer.max_age, answer.vary)
+            return Allow(variables, _fields(answer.response_headers), answer.max_age, answer.vary)
         if isinstance(answer, webob.Response):
             reason = answer.status.partition(" ")[2]
-            return Deny(denial(answer.status_int, reason, answer.headerlist, answer.body))
+            _check(answer.status)
+            return Deny(denial(answer.status_int, reason, _fields(answer.headerlist), answer.body))
         raise TypeError(f"the authorizer {self.__name__} answered {answer!r}")
 
 
@@ -148,6 +149,18 @@ def _text(name: str | bytes) -> str:
 
 def _value(value: str | bytes) -> bytes:
     data = value if isinstance(value, bytes) else value.encode()
-    if any(byte in data for byte in b"\r\n\0"):
-        raise TypeError(f"an authorizer's variable holds a line end or NUL: {value!r}")
+    _check(data.decode("latin-1"))
     return data
+
+
+def _fields(fields: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Fields for the client, whatever of a request stands in them (CWE-113)."""
+    found = tuple((str(name), str(value)) for name, value in fields)
+    for name, value in found:
+        _check(name + value)
+    return found
+
+
+def _check(text: str) -> None:
+    if any(char in text for char in "\r\n\0"):
+        raise TypeError(f"what an authorizer says holds a line end or NUL: {text[:200]!r}")

@@ -205,6 +205,15 @@ def test_any_of_one_is_that_one() -> None:
     assert ask(need="any") == []
 
 
+@pytest.mark.parametrize("need", ["all", "any"])
+def test_who_is_ended_has_said_nothing(need: str) -> None:
+    """gevent gives GreenletExit as the value of a greenlet that ends by it."""
+    ended = [Says(gevent.GreenletExit()), Says(gevent.GreenletExit())]
+    with pytest.raises(RuntimeError, match="ended before its answer"):
+        ask(*ended, need=need, independent=True)
+    assert ask(Says(gevent.GreenletExit()), Says(no(401), after=ended[0]), need="any", independent=True) == 401
+
+
 def test_a_client_that_leaves_is_no_failure_of_one() -> None:
     last = Says(Allow())
     with pytest.raises(ClientClosed):

@@ -81,8 +81,14 @@ def test_exceptions_that_are_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [1, 0, 2.5, [], ["ann"], {}, b"ann", object(), Deny(webob.Response()), "a\nb", "a\0"]
-)
+    "answer",
+    [
+        1, 0, 2.5, [], ["ann"], {}, b"ann", object(), Deny(webob.Response()), "a\nb", "a\0", (True for _ in "x"),
+        lambda request: True,
+        Allow({}, (("Set-Cookie", "a=1\r\nX-Evil: 1"),)), Allow({}, (("Set-Cookie: a\nX", "1"),)),
+        webob.Response(headerlist=[("X-A", "a\r\nSet-Cookie: a=1")]), webob.Response(status="403 No\r\nX-Evil: 1"),
+    ],
+)  # fmt: skip
 def test_what_is_no_answer(answer: Any) -> None:
     with pytest.raises(TypeError):
         decide(answer)
