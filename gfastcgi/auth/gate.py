@@ -16,7 +16,32 @@ from gfastcgi.errors import StreamError
 from gfastcgi.request import Request
 from gfastcgi.resolve import Resolver
 
-__all__ = ["Gate"]
+__all__ = ["Counts", "Gate"]
+
+
+class Counts:
+    """What a gate decided so far, rechecks of answers under way aside. Clients that left before count nowhere."""
+
+    __slots__ = ("allowed", "denied", "failed", "kept")
+
+    def __init__(self) -> None:
+        self.allowed = self.denied = 0
+        self.failed = 0
+        """Nobody answered in time and soundly: not let through."""
+        self.kept = 0
+        """Those of `allowed` and `denied` for which nobody was asked."""
+
+    def __repr__(self) -> str:
+        return f"<Counts {self.allowed} allowed, {self.denied} denied, {self.failed} failed, {self.kept} kept>"
+
+    def add(self, decision: Decision, source: Source) -> None:
+        """Counts a decision."""
+        if isinstance(decision, Allow):
+            self.allowed += 1
+        else:
+            self.denied += 1
+        if source != "asked":
+            self.kept += 1
 
 
 class Gate:
@@ -26,7 +51,7 @@ class Gate:
     an answer is sent, 0: never. `clock` is seconds (monotonic). The rest is for its `Keeper`.
     """
 
-    __slots__ = ("_audit", "_clock", "authorizer", "is_independent", "keeper", "key", "recheck", "resolver")
+    __slots__ = ("_audit", "_clock", "authorizer", "counts", "is_independent", "keeper", "key", "recheck", "resolver")
 
     def __init__(
         self,
@@ -48,6 +73,7 @@ class Gate:
         self.resolver = resolver
         self.is_independent = is_independent
         self.recheck = recheck
+        self.counts = Counts()
         self._audit = audit
         self._clock = clock
         self.keeper: Keeper | None = None
@@ -71,16 +97,22 @@ class Gate:
     def decide(self, request: Request, root: str) -> Decision:
         """May `request`, for what lies beneath `root`, pass? Raises what the authorizer raises: no answer came."""
         ask = self._ask if self.keeper is None else self.keeper.decide
-        if self._audit is None:
-            return ask(request, root)[0]
-        return self._tell(self._audit, ask, request, root)
+        try:
+            found = ask(request, root) if self._audit is None else self._tell(self._audit, ask, request, root)
+        except StreamError:
+            raise
+        except Exception:
+            self.counts.failed += 1
+            raise
+        self.counts.add(*found)
+        return found[0]
 
     def decide_anew(self, request: Request, root: str) -> Decision:
         """As `decide`, without recourse to what is remembered: the answer to `request` is on its way."""
         ask = self._ask if self.keeper is None else self.keeper.ask_anew
         if self._audit is None:
             return ask(request, root)[0]
-        return self._tell(self._audit, ask, request, root, is_recheck=True)
+        return self._tell(self._audit, ask, request, root, is_recheck=True)[0]
 
     def recall(self, request: Request) -> bool:
         """True when `decide` has to ask nobody."""
@@ -101,7 +133,9 @@ class Gate:
         decision = self._check(request, root)
         return without_grant(decision) if isinstance(decision, Allow) else decision, "asked"
 
-    def _tell(self, audit: Audit, ask: _Ask, request: Request, root: str, *, is_recheck: bool = False) -> Decision:
+    def _tell(
+        self, audit: Audit, ask: _Ask, request: Request, root: str, *, is_recheck: bool = False
+    ) -> tuple[Decision, Source]:
         """Asks, and tells the audit what came of it. A client that left gets no verdict."""
         started, transport = self._clock(), self.transport
         try:
@@ -119,7 +153,7 @@ class Gate:
             status = decision.response.status_int
             verdict = Verdict(self.key, "deny", source, status, self._clock() - started, "", is_recheck, transport)
         audit(request, verdict)
-        return decision
+        return decision, source
 
 
 _Ask = Callable[[Request, str], "tuple[Decision, Source]"]
