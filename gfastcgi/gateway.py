@@ -60,6 +60,8 @@ class Gateway:
         self._sites = sites
         self._statistics = statistics
         self._tells_why = tells_why
+        self.requests = 0
+        """How many came so far."""
         self.failures: dict[str, int] = {}
         """How many requests failed, by their cause."""
 
@@ -67,6 +69,7 @@ class Gateway:
 
     def handle(self, request: Request) -> webob.Response:
         """The answer to `request`. Raises `StreamError` alone: the client is gone."""
+        self.requests += 1
         try:
             target: str | None = None
             added: list[tuple[str, str]] = []
