@@ -30,7 +30,7 @@ class Proc:
     __slots__ = (
         "address", "capacity", "cause", "connected", "crowded_above", "died", "disabled", "disabled_until", "grow",
         "has_served", "hosts", "id", "idle", "idle_since", "is_learned", "is_local", "keep_alive", "load", "name",
-        "overloaded", "pid", "recovering", "state", "turn",
+        "overloaded", "pid", "recovering", "requests", "state", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,8 @@ class Proc:
         self.has_served = False
         """Whether it answered a request since it was started; whoever reads the head of an answer says so."""
         self.connected = self.died = self.disabled = self.overloaded = 0
+        self.requests = 0
+        """How many have ended there, whatever became of them."""
 
     def __repr__(self) -> str:
         return f"<Proc {self.name} {self.state.name} load {self.load} idle {len(self.idle)} pid {self.pid}>"
