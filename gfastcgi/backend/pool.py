@@ -127,6 +127,8 @@ class Pool:
         was_full = proc.load == proc.capacity
         is_wanted = False
         proc.load -= 1
+        if not lease.is_probe:
+            proc.requests += 1
         for host in proc.hosts:
             host.load -= 1
             pool = host.pool
