@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = [
+    "AUTHORIZER_READ_TIMEOUT",
     "NO_CREDENTIALS",
     "Address",
     "Block",
@@ -89,6 +90,10 @@ class HealthCheck:
     fall: int = 3
 
 
+AUTHORIZER_READ_TIMEOUT = 30
+"""Seconds that an authorizer may stay silent where `"read-timeout"` is absent or 0."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HostConfig:
     """One host entry of `fastcgi.server`. Times are seconds; 0 is "no limit" where lighttpd has it so.
@@ -130,6 +135,8 @@ class HostConfig:
     weight: int = 1
     resolve: int = 30
     health_check: HealthCheck | None = None
+    decision_timeout: float | None = None
+    """`decision_seconds` tells what holds where it is absent."""
     require_status: bool = False
     script: str = ""
     mode_compat: Literal["strict", "lighttpd"] = "strict"
@@ -145,6 +152,11 @@ class HostConfig:
     preflight: Literal["check", "allow"] = "check"
     x_accel_redirect: tuple[tuple[str, str], ...] = ()
     where: Where = Where()
+
+    @property
+    def decision_seconds(self) -> float:
+        """The most that the whole answer of an authorizer takes: one that drips has no more time than a silent one."""
+        return self.decision_timeout or self.connect_timeout + (self.read_timeout or AUTHORIZER_READ_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

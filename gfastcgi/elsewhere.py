@@ -61,9 +61,13 @@ def _python(host: HostConfig) -> Authorizer:
             function = load(function, folder_of(host.where.filename))
         except InvalidValue as error:
             raise InvalidValue(error.message, host.where.filename, host.where.lineno) from error
-    if isinstance(function, PythonAuthorizer):
+    limit = host.decision_timeout
+    if not isinstance(function, PythonAuthorizer):
+        return PythonAuthorizer(function, time_limit=limit or host.read_timeout or DEFAULT_TIME_LIMIT)
+    if limit is None or 0 < function.time_limit <= limit:
         return function
-    return PythonAuthorizer(function, time_limit=host.read_timeout or DEFAULT_TIME_LIMIT)
+    # Another one: elsewhere it keeps the limit that it was made with.
+    return PythonAuthorizer(function.function, time_limit=limit)
 
 
 def identity_fields(settings: Settings) -> Iterator[bytes]:

@@ -52,6 +52,7 @@ class FastCGIAuthorizer:
         exchange = Exchange(
             self._pool, request, params, EMPTY, role=constants.AUTHORIZER,
             log_stderr=lambda data: self._log_stderr(request, data),
+            time_limit=self._pool.hosts[0].config.decision_seconds,
         )  # fmt: skip
         try:
             head = exchange.start()

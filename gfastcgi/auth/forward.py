@@ -14,7 +14,7 @@ from gfastcgi.auth.answers import ABOUT_THE_FILE, USUAL_VARIABLES, denial, varia
 from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.auth.freshness import max_age, vary
 from gfastcgi.client.http import Answer, Service
-from gfastcgi.config import HostConfig
+from gfastcgi.config import AUTHORIZER_READ_TIMEOUT, HostConfig
 from gfastcgi.errors import BadCGIResponse, InvalidValue
 from gfastcgi.request import Request
 
@@ -22,7 +22,6 @@ __all__ = ["ForwardAuthorizer", "forward_authorizer"]
 
 _MOST_CONNECTIONS = 64
 _LARGEST_ANSWER = 1 << 20
-_READ_TIMEOUT = 30
 
 _NAME = re.compile(rb"[a-z0-9-]+")
 # Of the connection (RFC 9110 section 7.6.1), or ours to say.
@@ -104,7 +103,8 @@ def forward_authorizer(key: str, host: HostConfig) -> ForwardAuthorizer:
     service = Service(
         host.url,
         connect_timeout=host.connect_timeout,
-        read_timeout=host.read_timeout or _READ_TIMEOUT,
+        read_timeout=host.read_timeout or AUTHORIZER_READ_TIMEOUT,
+        time_limit=host.decision_seconds,
         queue_timeout=host.queue_timeout,
         size=host.max_connections or _MOST_CONNECTIONS,
         largest=_LARGEST_ANSWER,

@@ -8,6 +8,7 @@ have seen it, or when seeing it twice does no harm. `close` gives the lease back
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Protocol
 
 import gevent
@@ -89,7 +90,7 @@ class Connection:
 
 class Exchange:
     """One request and its answer. `params` makes the encoded FCGI_PARAMS for the host that was chosen, `data` is
-    a filter's FCGI_DATA.
+    a filter's FCGI_DATA. `time_limit` is seconds from the first lease to the end of the answer, 0: none.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Exchange:
         data: RequestBody | None = None,
         log_stderr: Callable[[bytes], None] | None = None,
         on_interim: Callable[[Head], None] | None = None,
+        time_limit: float = 0,
     ) -> None:
         self._pool = pool
         self._request = request
@@ -112,6 +114,8 @@ class Exchange:
         self._data = data
         self._log_stderr = log_stderr
         self._on_interim = on_interim
+        self._time_limit = time_limit
+        self._end = 0.0
         self._stderr_left = _STDERR_LOGGED
         self._lease: Lease | None = None
         self._connection: Connection | None = None
@@ -119,7 +123,7 @@ class Exchange:
         self._feed_error: GfastcgiError | None = None
         self._pieces: list[bytes] = []
         self._was_seen = False
-        self._has_answered = False
+        self._has_begun = self._has_answered = False
         # RFC 9110 section 9.2.1: safe methods, and no body that is gone once sent.
         self._is_repeatable = body.length == 0 and data is None and request.method in _SAFE
         self._is_retry = False
@@ -166,6 +170,8 @@ class Exchange:
         """Sends the request over a kept connection, or a new one, and reads the head of the answer."""
         host, proc, body = lease.host.config, lease.proc, self._body
         self.host = host
+        if self._time_limit and not self._end:
+            self._end = monotonic() + self._time_limit
         connection: Connection | None = lease.connection
         self._was_seen = False
         # A kept connection that one may not send to twice is looked at before it is used; a retry takes a new one.
@@ -188,6 +194,8 @@ class Exchange:
         self._was_seen = sent > 0
         if sent < len(data) or stdin is None or self._data is not None:
             self._feeder = gevent.spawn(self._feed, connection, memoryview(data)[sent:], stdin is None)
+        if self._end:
+            self._hurry(stream)
         # The answer cannot be there yet: asking the kernel before waiting would be in vain.
         stream.wait_readable()
         return self._read_head()
@@ -196,7 +204,10 @@ class Exchange:
         if lease.connection is not None:
             lease.connection.close()
         host = lease.host.config
-        stream = connect(lease.proc.address, host.connect_timeout)
+        timeout = host.connect_timeout
+        if self._end:
+            timeout = min(timeout or self._time_limit, self._left())
+        stream = connect(lease.proc.address, timeout)
         self._pool.connected(lease)
         stream.read_timeout = host.read_timeout
         stream.write_timeout = host.write_timeout
@@ -326,6 +337,8 @@ class Exchange:
         """Takes what the backend sends next. Raises `BackendError`, `BadRecord`."""
         connection = self._connection
         assert connection is not None
+        if self._end:
+            self._hurry(connection.stream)
         try:
             data = connection.stream.recv()
         except ClientClosed:
@@ -337,7 +350,7 @@ class Exchange:
             raise self._feed_error or BackendClosed(
                 f"{self._where()} closed the connection before its answer was complete", cause=self._eof_cause()
             )
-        self._was_seen = True
+        self._was_seen = self._has_begun = True
         for event in connection.core.receive_data(data):
             if isinstance(event, Stdout):
                 if event.data:
@@ -368,6 +381,23 @@ class Exchange:
 
     # Failing and ending
 
+    def _left(self) -> float:
+        """Seconds of the time limit that are left. Raises `BackendTimeout` when none are."""
+        left = self._end - monotonic()
+        if left <= 0:
+            raise self._late()
+        return left
+
+    def _hurry(self, stream: Stream) -> None:
+        """Lets the next wait end with the time limit, if that comes first."""
+        assert self.host is not None
+        stream.read_timeout = min(self.host.read_timeout or self._time_limit, self._left())
+
+    def _late(self) -> BackendTimeout:
+        is_over = self._end and monotonic() >= self._end
+        told = f"took more than {self._time_limit:g} s" if is_over else "stayed silent past its read-timeout"
+        return (AnswerStalled if self._has_begun else BackendTimeout)(f"{self._where()} {told}")
+
     def _where(self) -> str:
         return str(self._lease.proc.address) if self._lease is not None else "the backend"
 
@@ -379,8 +409,7 @@ class Exchange:
         if self._feed_error is not None or isinstance(error, ClientClosed):
             return self._feed_error or error
         if isinstance(error, StreamTimeout):
-            kind = AnswerStalled if self._has_answered else BackendTimeout
-            return kind(f"{self._where()} stayed silent past its read-timeout")
+            return self._late()
         if isinstance(error, StreamClosed):
             return BackendClosed(f"{self._where()}: {error}", cause=self._eof_cause())
         return error

@@ -44,14 +44,17 @@ class Answer:
 
 
 class Service:
-    """What listens at the origin of `url`. Times are seconds; `size` is the most connections at once."""
+    """What listens at the origin of `url`. Times are seconds; `size` is the most connections at once.
+
+    `read_timeout` is for each read, `time_limit` for all from the connection to the end of the answer.
+    """
 
     def __init__(
-        self, url: str, *, connect_timeout: float, read_timeout: float, queue_timeout: float, size: int, largest: int,
-        ca_file: str = "",
+        self, url: str, *, connect_timeout: float, read_timeout: float, queue_timeout: float, time_limit: float,
+        size: int, largest: int, ca_file: str = "",
     ) -> None:  # fmt: skip
         self.url = urlsplit(url)
-        self._limits = connect_timeout, read_timeout, queue_timeout
+        self._connect_timeout, self._queue_timeout, self._time_limit = connect_timeout, queue_timeout, time_limit
         self._largest = largest
         self._room = BoundedSemaphore(size)
         self._pool = _pool(self.url, connect_timeout, read_timeout, size, ca_file)
@@ -74,13 +77,13 @@ class Service:
         (`AnswerStalled` once it has begun), `BackendClosed` for an answer that ended early, `BadCGIResponse` for one
         that is none.
         """
-        _, read_timeout, queue_timeout = self._limits
         head = self._head(fields)
-        if not self._room.acquire(timeout=queue_timeout):
+        if not self._room.acquire(timeout=self._queue_timeout):
             raise Overloaded(f"{self}: all connections are busy", cause="queue_timeout")
         try:
             # Each read has its own limit; this one is for an answer that drips.
-            with gevent.Timeout(self._longest(), _slow(self, read_timeout)):
+            late = BackendTimeout(f"{self} took more than {self._time_limit:g} s")
+            with gevent.Timeout(self._time_limit, late):
                 return self._ask(head)
         finally:
             self._room.release()
@@ -88,10 +91,6 @@ class Service:
     def close(self) -> None:
         """Closes the connections that nobody uses."""
         self._pool.close()
-
-    def _longest(self) -> float:
-        connect_timeout, read_timeout, _ = self._limits
-        return connect_timeout + read_timeout
 
     def _head(self, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
         lines = [f"GET {self.target} HTTP/1.1\r\nHost: {self.url.netloc}\r\n".encode("ascii")]
@@ -132,7 +131,8 @@ class Service:
             raise BadCGIResponse(f"{self} gave no sound answer: {error.args[0] if error.args else error}") from error
         except (TimeoutError, BackendTimeout) as error:
             kind = AnswerStalled if begun else BackendTimeout
-            raise kind(str(_slow(self, self._limits[1]))) from error
+            told = f"{self} stayed silent past its read-timeout"
+            raise kind(told if isinstance(error, TimeoutError) else str(error)) from error
         except OSError as error:
             raise BackendClosed(f"{self}: {error}", cause="eof_before_headers") from error
         finally:
@@ -145,7 +145,7 @@ class Service:
         except ssl.SSLError as error:
             raise ConnectError(f"{self}: {error}", cause="connect_failed") from error
         except TimeoutError as error:
-            raise ConnectTimeout(f"{self}: no connection within {self._limits[0]:g} s") from error
+            raise ConnectTimeout(f"{self}: no connection within {self._connect_timeout:g} s") from error
         except OSError as error:
             cause = "connect_refused" if isinstance(error, ConnectionRefusedError) else "connect_failed"
             raise ConnectError(f"{self}: {error.strerror or error}", cause=cause) from error
@@ -186,10 +186,6 @@ class _OneResponse(HTTPSocketPoolResponse):
         """Also with something left in the TLS layer, which no look at the socket shows."""
         pending = getattr(self._sock, "pending", None)
         return super().should_close() or bool(pending and pending())
-
-
-def _slow(service: Service, seconds: float) -> BackendTimeout:
-    return BackendTimeout(f"{service} gave no answer within {seconds:g} s")
 
 
 def _pool(url: SplitResult, connect_timeout: float, read_timeout: float, size: int, ca_file: str) -> ConnectionPool:

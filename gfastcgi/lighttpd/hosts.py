@@ -10,7 +10,7 @@ import os
 from ipaddress import ip_address
 from typing import Any
 
-from gfastcgi.config import Extension, HostConfig, Where
+from gfastcgi.config import AUTHORIZER_READ_TIMEOUT, Extension, HostConfig, Where
 from gfastcgi.errors import InvalidValue, UnknownOption
 from gfastcgi.lighttpd.kinds import Context
 from gfastcgi.lighttpd.nodes import Array, Item, Value, describe
@@ -21,8 +21,6 @@ __all__ = ["HostMaker"]
 
 MAX_NAME = 128
 """Characters of a backend's name, as in lighttpd."""
-AUTHORIZER_READ_TIMEOUT = 30
-"""Seconds that an authorizer may stay silent where `"read-timeout"` is absent or 0."""
 MAX_SOCKET_PATH = 105
 """Bytes of the path of a unix socket: what `sun_path` takes, less what lighttpd keeps back."""
 
@@ -31,8 +29,8 @@ _BACKEND = ("host", "port", "socket", "bin-path")
 
 
 _FOR_AUTHORIZERS = (
-    "cache", "independent", "login", "mode-compat", "preflight", "recheck", "require-status", "stale-allow",
-    "variables",
+    "cache", "decision-timeout", "independent", "login", "mode-compat", "preflight", "recheck", "require-status",
+    "stale-allow", "variables",
 )  # fmt: skip
 
 

@@ -80,6 +80,11 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("connect-timeout", _seconds, "seconds to connect"),
         _host("write-timeout", _seconds, "seconds in which the backend takes nothing; 0: no limit"),
         _host("read-timeout", _seconds, "seconds in which the backend says nothing; 0: no limit"),
+        _host(
+            "decision-timeout",
+            _some_seconds,
+            "most seconds for the whole answer of an authorizer; absent: `connect-timeout` and `read-timeout` together",
+        ),
         _host("upgrade", kinds.boolean, "WebSocket; accepted with a warning, not served yet"),
         _host("keep-alive", kinds.boolean, "keep connections; absent: where the capacity is known"),
         _host("max-connections", kinds.integer(1, 65535), "most connections at once to one proc"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import webob
 from filerig import ask as request_for
-from peers.backend import Reply, answer, end, stdout
+from peers.backend import STDERR, Reply, answer, end, record, stdout
 
 from gfastcgi.auth import chain
 from gfastcgi.auth.base import Allow, Decision, Deny
@@ -31,7 +31,7 @@ from gfastcgi.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from peers.backend import ScriptedBackend
+    from peers.backend import BackendConnection, ScriptedBackend
 
     from gfastcgi.request import Request
 
@@ -106,6 +106,7 @@ def test_no_status(guard: Guard, require: bool) -> None:
         (stdout(b"Status: 200 OK\r\n\r\n") + end(app_status=1), UnexpectedStatus),
         (Reply(stdout(b"Status: 200 OK\r\n\r\n"), "close"), BackendError),
         (Reply(b"", "hang"), BackendTimeout),
+        (Reply(stdout(b"Status: 403 No\r\n\r\nno")[:1], "hang"), AnswerStalled),
         (Reply(stdout(b"Status: 2"), "hang"), AnswerStalled),
         (Reply(stdout(b"Status: 200 OK\r\n\r\n"), "hang"), AnswerStalled),
         (Reply(stdout(b"Status: 403 No\r\n\r\nno"), "hang"), AnswerStalled),
@@ -119,6 +120,36 @@ def test_what_is_no_answer(guard: Guard, reply: bytes | Reply, error: type[Gfast
     with pytest.raises(error) as failure:
         guard.check(reply)
     assert (failure.type is AnswerStalled) == (error is AnswerStalled), "an outage has said nothing"
+
+
+@pytest.mark.parametrize(
+    "piece", [stdout(b"Status: 403 No\r\n\r\n"), record(STDERR, b"wait")], ids=["its answer", "words on STDERR"]
+)
+def test_an_answer_that_drips_has_an_end(backend: Callable[..., ScriptedBackend], piece: bytes) -> None:
+    """Each byte comes within the read-timeout; all of them have the time of one decision (Slowloris, from behind)."""
+
+    def drip(connection: BackendConnection) -> None:
+        assert connection.read_request() is not None
+        while not connection.backend.ending.wait(0.02):
+            for byte in piece:
+                connection.sock.sendall(bytes([byte]))
+                connection.backend.ending.wait(0.02)
+
+    guard = Guard(backend(talk=drip))
+    with pytest.raises(AnswerStalled, match=r"took more than 0\.2 s") as failure:
+        guard.check(b"", decision_timeout=0.2)
+    assert (failure.value.status_hint, failure.value.cause) == (504, "read_timeout")
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ({}, 38), ({"read_timeout": 5}, 13), ({"connect_timeout": 0, "read_timeout": 5}, 5),
+        ({"read_timeout": 60, "decision_timeout": 3}, 3),
+    ],
+)  # fmt: skip
+def test_how_long_a_decision_takes_at_most(options: dict[str, float], seconds: float) -> None:
+    assert HostConfig(mode="authorizer", **options).decision_seconds == seconds  # type: ignore[arg-type]
 
 
 class Fixed:

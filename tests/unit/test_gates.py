@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gfastcgi import authorizer
 from gfastcgi.backends import Backends
 from gfastcgi.config import CacheConfig, HostConfig, Settings, Where
 from gfastcgi.gates import Gates, _identity
@@ -42,6 +43,29 @@ def test_a_gate_is_as_its_host_says() -> None:
     assert gate.resolver is not None
     plain = gates.gate("/p/", [HostConfig(socket="/s", mode="authorizer")], SETTINGS)
     assert (plain.is_independent, plain.recheck, plain.keeper, plain.resolver) == (False, 0, None, None)
+
+
+def says_yes(request: Any) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "seconds"),
+    [
+        (says_yes, {}, 30),
+        (says_yes, {"read_timeout": 5}, 5),
+        (says_yes, {"read_timeout": 5, "decision_timeout": 7}, 7),
+        (authorizer(time_limit=5)(says_yes), {"read_timeout": 3}, 5),
+        (authorizer(time_limit=5)(says_yes), {"decision_timeout": 7}, 5),
+        (authorizer(time_limit=5)(says_yes), {"decision_timeout": 3}, 3),
+        (authorizer(time_limit=0)(says_yes), {"decision_timeout": 3}, 3),
+    ],
+)
+def test_how_long_a_function_may_take(function: Any, options: dict[str, float], seconds: float) -> None:
+    host = HostConfig(python=function, mode="authorizer", **options)  # type: ignore[arg-type]
+    known = getattr(function, "time_limit", None)
+    found: Any = Gates(Backends({"least-connection"})).gate("/p/", [host], SETTINGS).authorizer
+    assert (found.time_limit, getattr(function, "time_limit", None)) == (seconds, known)
 
 
 @pytest.mark.parametrize(

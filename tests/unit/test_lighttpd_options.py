@@ -252,6 +252,8 @@ def test_no_directive_is_known_in_two_ways() -> None:
         ('"host" => "h", "mode" => "authorizer"', {"mode": "authorizer", "docroot": "", "read_timeout": 30}),
         ('"host" => "h", "mode" => "authorizer", "read-timeout" => 0', {"read_timeout": 30}),
         ('"host" => "h", "mode" => "authorizer", "read-timeout" => 5', {"read_timeout": 5}),
+        ('"host" => "h", "mode" => "authorizer"', {"decision_timeout": None, "decision_seconds": 38}),
+        ('"host" => "h", "mode" => "authorizer", "decision-timeout" => 5', {"decision_seconds": 5}),
         ('"host" => "h", "strip-request-uri" => "/p"', {"strip_request_uri": "/p"}),
         ('"host" => "h", "keep-alive" => "disable"', {"keep_alive": False}),
         ('"host" => "h", "max-connections" => 3', {"max_connections": 3}),
