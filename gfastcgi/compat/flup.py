@@ -35,7 +35,8 @@ MOST_THREADS = 100
 
 
 class WSGIServer:
-    """flup's server. `bindAddress`: a path, or (host, port); None: descriptor 0, or CGI where that is no socket.
+    """flup's server. `bindAddress`: a path, (host, port), or (host, port, 0, 0) for IPv6; None: descriptor 0, or
+    CGI where that is no socket.
 
     `umask` is that of the unix socket. `environ` joins every request's. `multithreaded` False: one request at a time.
     `multiplexed` is always so, `debug` shows tracebacks to the client, `forceCGI` is for one request by CGI.
@@ -98,8 +99,10 @@ class WSGIServer:
     def _address(self, bind: str | tuple[Any, ...]) -> Address:
         if isinstance(bind, str):
             return Address(path=bind, mode=None if self._umask is None else 0o777 & ~self._umask)
-        host, port = bind[:2]
-        return Address(host=socket.gethostbyname(host) if host else "0.0.0.0", port=port)
+        # As flup: who gives more than two has an address of IPv6.
+        family = socket.AF_INET if len(bind) == 2 else socket.AF_INET6
+        found = socket.getaddrinfo(bind[0] or None, bind[1], family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return Address(host=str(found[0][4][0]), port=bind[1])
 
     def _serve(self, app: WSGIApp, listener: socket.socket) -> bool:
         ended_by = run(

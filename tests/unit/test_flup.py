@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from fcgirig import Client, params
 from gevent import socket
 from peers.waiting import wait_until
 
+from gfastcgi.compat.flup import FCGI_RESPONDER, WSGIServer
 from gfastcgi.fcgi import constants as c
 from gfastcgi.fcgi.connection import EndRequest
 
@@ -153,3 +155,35 @@ def test_a_hangup_asks_for_another_run(programs: Any) -> None:
     assert failed.head.startswith(b"Status: 500 ")
     assert b"broke" not in failed.body
     assert program.stop(signal.SIGHUP) == "again\n"
+
+
+@pytest.mark.parametrize(
+    ("bind", "host"),
+    [
+        (("127.0.0.1", 0), "127.0.0.1"), (("localhost", 0), "127.0.0.1"), (("", 0), "0.0.0.0"),
+        (("::1", 0, 0, 0), "::1"), (("", 0, 0, 0), "::"),
+    ],
+)  # fmt: skip
+def test_addresses(bind: tuple[Any, ...], host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+
+    def serve(self: WSGIServer, app: object, listener: socket.socket) -> bool:
+        found.append(listener.getsockname())
+        listener.close()
+        return False
+
+    monkeypatch.setattr(WSGIServer, "_serve", serve)
+    assert not WSGIServer(lambda environ, start_response: [], bindAddress=bind).run()
+    assert (found[0][0], len(found[0])) == (host, len(bind))
+
+
+def test_the_options_are_those_of_flup() -> None:
+    """Of flup 1.0.3, in their order, since programs may give them by place; behind them those of its thread pool."""
+    parameters = inspect.signature(WSGIServer).parameters.values()
+    assert [(each.name, each.default) for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD] == [
+        ("application", inspect.Parameter.empty), ("environ", None), ("multithreaded", True), ("multiprocess", False),
+        ("bindAddress", None), ("umask", None), ("multiplexed", False), ("debug", False), ("roles", (FCGI_RESPONDER,)),
+        ("forceCGI", False),
+    ]  # fmt: skip
+    others = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    assert others == ["minSpare", "maxSpare", "maxThreads"]
