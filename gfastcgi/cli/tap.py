@@ -36,7 +36,7 @@ _EPILOG = """examples:
 Cookies, passwords, tokens and bodies are told by their lengths. A recording (--save) holds all of them as they
 came: its file is for its owner only.
 
-signals: SIGINT and SIGTERM end it when the connections are over, a second one at once
+signals: SIGINT and SIGTERM end it when the connections are over and all is told, a second one at once
 exit status: 0 ended by a signal; 1 something was not told or not saved; 255 it could not start"""
 
 
@@ -78,8 +78,7 @@ def run(options: argparse.Namespace) -> int:
         relay.start()
         bound = options.listen if address.path else f"tcp://{address_of(listener)}"
         print(f"gfastcgi tap: listening on {bound}, forwarding to {options.to}", file=sys.stderr, flush=True)
-        _wait_for_the_end(relay)
-        journal.close(_SECONDS)
+        _wait_for_the_end(relay, journal)
     finally:
         file.remove()
     return 0 if journal.is_whole else 1
@@ -95,7 +94,7 @@ def _recorder(options: argparse.Namespace) -> Recorder | None:
         raise InvalidValue(f"--save: {options.save!r}: {error.strerror}") from error
 
 
-def _wait_for_the_end(relay: Relay) -> None:
+def _wait_for_the_end(relay: Relay, journal: Journal) -> None:
     first, second = Event(), Event()
 
     def ask() -> None:
@@ -110,6 +109,7 @@ def _wait_for_the_end(relay: Relay) -> None:
         gevent.wait(either, count=1)
         waiting.kill()
         relay.cut()
+        journal.close(_SECONDS, hurry=second)
     finally:
         for watcher in watchers:
             watcher.cancel()

@@ -11,6 +11,7 @@ from _queue import SimpleQueue
 from collections.abc import Callable
 
 import gevent
+from gevent.event import Event as Flag
 from gevent.threadpool import ThreadPool
 
 from gfastcgi.tap.events import Event
@@ -23,6 +24,8 @@ MOST_WAITING = 64 << 20
 """Bytes that wait to be told before a connection is given up."""
 _OVERHEAD = 500
 """Bytes that an event takes beside its data."""
+_MOMENT = 0.3
+"""Seconds for what only waits for its turn."""
 
 
 class Journal:
@@ -68,10 +71,12 @@ class Journal:
         self._came += len(event.data) + _OVERHEAD
         self._queue.put(event)
 
-    def close(self, timeout: float) -> bool:
-        """Tells and keeps what is waiting; False: that took longer than `timeout` seconds."""
+    def close(self, timeout: float, *, hurry: Flag | None = None) -> bool:
+        """Tells and keeps what is waiting, for `timeout` seconds, or until a moment behind `hurry`; False: not all."""
         self._queue.put(None)
-        gevent.wait([self._work], timeout)
+        gevent.wait([self._work] if hurry is None else [self._work, hurry], timeout, count=1)
+        if hurry is not None and hurry.is_set():
+            gevent.wait([self._work], _MOMENT)
         if not self._work.ready():
             self.is_whole = False
         return bool(self._work.ready())

@@ -194,6 +194,12 @@ def test_output_that_nobody_reads_stalls_nothing(tap: Callable[..., Tap], peer: 
             sock.sendall(records)
             sock.shutdown(socket.SHUT_WR)
             assert read_all(sock) == hashlib.sha256(records).digest()
+    running.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not can_connect(running.socket), "the end of listening")
+    assert running.process.poll() is None, "it waits for who might read what is not told yet"
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(5) == 1
+    assert not Path(running.socket).exists()
 
 
 def test_a_program_that_is_not_there(tap: Callable[..., Tap], peer: Callable[..., str]) -> None:
