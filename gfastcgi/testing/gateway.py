@@ -14,16 +14,20 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import webob
-
 from gfastcgi.config import Address, Config
 from gfastcgi.lighttpd.render import render
 from gfastcgi.testing.waiting import wait_until
+
+with warnings.catch_warnings():
+    # WebOb 1.8 imports the module cgi, which warns of itself: test suites make errors of warnings.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import webob
 
 if TYPE_CHECKING:
     from types import TracebackType

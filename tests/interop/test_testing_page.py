@@ -15,7 +15,7 @@ FILES = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", PAGE, re.DOTALL 
 def test_the_page(pytester: pytest.Pytester) -> None:
     for name, text in FILES.items():
         pytester.path.joinpath(name).write_text(text)
-    result = pytester.runpytest_subprocess("-W", "error", "-W", "ignore:'cgi' is deprecated:DeprecationWarning")
+    result = pytester.runpytest_subprocess("-W", "error")
     result.assert_outcomes(passed=8)
 
 

@@ -256,4 +256,4 @@ def test_the_plugin_is_light() -> None:
         "import gfastcgi.testing\n"
         "assert 'gevent' not in sys.modules and socket.socket is plain\n"
     )
-    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", program], check=True)
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
