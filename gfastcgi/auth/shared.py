@@ -11,6 +11,7 @@ import contextlib
 import hmac
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ _SECONDS = 0.5
 _REST_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 _MOST_CONNECTIONS = 64
+_EPOCH = re.compile(rb"[0-9a-f]{32}")
 
 
 class SharingError(GfastcgiError):
@@ -127,9 +129,9 @@ class SharedDecisions:
         key = self._key(name)
         try:
             epoch, value = self._call("MGET", self._prefix + b"epoch", key)
-        except SharingError:
+        except (SharingError, TypeError, ValueError):  # down, or no Redis at all
             return None
-        return self._open(key, value) if self._adopt(epoch) and value is not None else None
+        return self._open(key, value) if self._adopt(epoch) and isinstance(value, bytes) else None
 
     def keep(self, name: bytes, kept: Kept, seconds: float) -> None:
         """Keeps `kept` for `seconds`."""
@@ -186,12 +188,13 @@ class SharedDecisions:
         status, fields, body = told["deny"]
         return KeptDeny(status, [(name, text) for name, text in fields], body.encode("latin-1")), seconds
 
-    def _adopt(self, epoch: bytes | None) -> bool:
+    def _adopt(self, epoch: object) -> bool:
         """Whether entries can be read in the epoch that Redis tells. A new one purges what is remembered here."""
-        if epoch is None:
-            # Redis has lost it, and perhaps a purge with it: whatever it still holds is of no use.
+        if not isinstance(epoch, bytes) or not _EPOCH.fullmatch(epoch):
+            # Redis has lost it, and perhaps a purge with it, or it is none of ours: what it still holds is of no use.
+            unless_there = ("NX",) if epoch is None else ()
             with contextlib.suppress(SharingError):
-                self._call("SET", self._prefix + b"epoch", _new_epoch(), "NX")
+                self._call("SET", self._prefix + b"epoch", _new_epoch(), *unless_there)
             return False
         if epoch != self._epoch:
             self._epoch = epoch

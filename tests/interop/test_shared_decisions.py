@@ -201,6 +201,46 @@ def test_a_lost_epoch_is_a_purge(share: Callable[..., SharedDecisions], server: 
     assert one.find(b"a") is not None
 
 
+@pytest.mark.parametrize("epoch", [b"", b"\xff\xfe", b"x" * 32, b"a" * 33, b"x" * 1_000_000])
+def test_an_epoch_that_is_none_of_ours_is_lost(
+    share: Callable[..., SharedDecisions], server: Redis, epoch: bytes
+) -> None:
+    """Whoever can write to Redis may be a nuisance for a moment, and no longer."""
+    one = share()
+    one.keep(b"a", BOB, 60)
+    server.client.set(server.epoch, epoch)
+    assert one.find(b"a") is None
+    one.keep(b"a", BOB, 60)
+    assert one.find(b"a") is None, "it was kept in the epoch that was lost"
+    one.keep(b"a", BOB, 60)
+    assert one.find(b"a") is not None
+
+
+REPLIES = [
+    b":5\r\n", b"$-1\r\n", b"$1\r\na\r\n", b"+OK\r\n", b"-ERR no\r\n", b"*-1\r\n", b"*0\r\n", b"*1\r\n$1\r\na\r\n",
+    b"*3\r\n:1\r\n:2\r\n:3\r\n", b"*2\r\n:1\r\n:2\r\n", b"*2\r\n*1\r\n:1\r\n*1\r\n:1\r\n", b"%1\r\n+a\r\n+b\r\n",
+    b"*2\r\n$32\r\n" + b"a" * 32 + b"\r\n:1\r\n", b"HTTP/1.1 400 Bad\r\n\r\n", b"$99999999999\r\na\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_what_is_no_redis_finds_nothing(share: Callable[..., SharedDecisions], reply: bytes) -> None:
+    def serve(sock: Any, _: object) -> None:
+        while sock.recv(65536):
+            sock.sendall(reply)
+
+    fake = StreamServer(("127.0.0.1", 0), serve)
+    fake.start()
+    clock = Monotonic()
+    one = share(f"redis://127.0.0.1:{fake.server_port}", monotonic=clock)
+    for _ in range(3):
+        one.keep(b"a", BOB, 60)
+        assert one.find(b"a") is None
+        clock.now += 1
+    one.stop()
+    fake.stop(timeout=1)
+
+
 class Monotonic:
     now = 100.0
 
