@@ -23,6 +23,7 @@ PEERS = {
     "php-fpm": ("/usr/sbin/php-fpm[0-9]*", "php-fpm"),
     "gcc": ("/usr/bin/gcc", "gcc libc6-dev"),
     "libfcgi": ("/usr/include/fcgi_stdio.h", "libfcgi-dev"),
+    "cgi-fcgi": ("/usr/bin/cgi-fcgi", "libfcgi-bin"),
     "perl-fcgi": ("/usr/lib/*/perl5/*/FCGI.pm", "libfcgi-perl"),
     "fcgiwrap": ("/usr/sbin/fcgiwrap", "fcgiwrap"),
     "spawn-fcgi": ("/usr/bin/spawn-fcgi", "spawn-fcgi"),
