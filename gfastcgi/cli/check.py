@@ -16,16 +16,18 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gfastcgi check",
         description="Check a lighttpd.conf; exit 0 or 1.",
-        epilog="example: gfastcgi check /etc/lighttpd/lighttpd.conf",
+        epilog="example:\n  gfastcgi check /etc/lighttpd/lighttpd.conf",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("filename", metavar="FILE", help="the configuration file")
     parser.add_argument("-p", action="store_true", help="print what was understood instead of `Syntax OK`")
+    parser.add_argument("--show-secrets", action="store_true", help="print secrets instead of their lengths")
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Checks all that can be checked without starting anything."""
-    return examine(options.filename, prints=options.p, builds=True)
+    return examine(options.filename, prints=options.p, builds=True, shows_secrets=options.show_secrets)
 
 
 def load(filename: str) -> Config:
@@ -37,7 +39,7 @@ def load(filename: str) -> Config:
     return config
 
 
-def examine(filename: str, *, prints: bool, builds: bool) -> int:
+def examine(filename: str, *, prints: bool, builds: bool, shows_secrets: bool = False) -> int:
     """The exit status: 0 for a sound file, 1 for faults, which are told. `builds`: as a start would."""
     try:
         config = load(filename)
@@ -52,7 +54,7 @@ def examine(filename: str, *, prints: bool, builds: bool) -> int:
     if prints:
         from gfastcgi import lighttpd
 
-        print(lighttpd.render(config))
+        print(lighttpd.render(config if shows_secrets else lighttpd.veiled(config)))
     else:
         print("Syntax OK")
     return 0

@@ -23,7 +23,8 @@ def parser() -> argparse.ArgumentParser:
         prog="gfastcgi conformance",
         description="Puts a gateway between clients and an authorizer that answers rightly and wrongly, and tells who "
         "was let through. The gateway gets a lighttpd.conf with one door for each row.",
-        epilog='example: gfastcgi conformance authorizer --gateway "lighttpd -D -f {config}"',
+        epilog='example:\n  gfastcgi conformance authorizer --gateway "lighttpd -D -f {config}"',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("suite", choices=["authorizer"], help="what is tested")
     parser.add_argument(

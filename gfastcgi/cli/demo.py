@@ -119,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gfastcgi demo",
         description="Start a site that shows the gateway at work: balance, authorizer, X-Sendfile. Ctrl-C ends it.",
+        epilog="examples:\n  gfastcgi demo\n  gfastcgi demo --port 8080 --no-php",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--port", type=int, metavar="N", help=f"listen on {HOST}:N (default: the first free from {FIRST_PORT})"

@@ -28,7 +28,8 @@ def parser() -> argparse.ArgumentParser:
         prog="gfastcgi explain",
         description="Tells which settings hold for a request, whom it would be shown to, and where it leads. Nothing "
         "is started, and nobody is asked.",
-        epilog="example: gfastcgi explain -f site.conf -H 'Cookie: SID=x' http://www.example.org/private/a.pdf",
+        epilog="example:\n  gfastcgi explain -f site.conf -H 'Cookie: SID=x' http://www.example.org/private/a.pdf",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-f", metavar="FILE", dest="filename", required=True, help="the configuration file")
     parser.add_argument("-X", metavar="METHOD", dest="method", default="GET", help="the method (default GET)")

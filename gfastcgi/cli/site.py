@@ -22,7 +22,8 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gfastcgi serve",
         description="Serve a directory, with FastCGI backends for suffixes and prefixes.",
-        epilog="example: gfastcgi serve --root /srv/www --fastcgi .php=unix:/run/php/php-fpm.sock",
+        epilog="example:\n  gfastcgi serve --root /srv/www --fastcgi .php=unix:/run/php/php-fpm.sock",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--root", required=True, metavar="DIR", help="the document root")
     parser.add_argument(
