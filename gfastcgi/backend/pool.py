@@ -127,8 +127,7 @@ class Pool:
         was_full = proc.load == proc.capacity
         is_wanted = False
         proc.load -= 1
-        if not lease.is_probe:
-            proc.requests += 1
+        proc.requests += not lease.is_probe
         for host in proc.hosts:
             host.load -= 1
             pool = host.pool
