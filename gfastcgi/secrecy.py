@@ -13,6 +13,7 @@ _SECRET = re.compile(
     r"AUTHORIZATION|COOKIE|PASSW|PHP_AUTH|SECRET|TOKEN|(API|SIGNING|PRIVATE|ACCESS)[-_]?KEY|SESSION|SIGNATURE|CREDENTIAL",
     re.IGNORECASE,
 )
+_PASSWORD = re.compile(r"(?<=://)([^/?#@\s:]*):([^/?#\s]+)@")
 _PARAMETER = re.compile(r"(?<=[?&;])([^=&;?#\s]+)=([^&;#\s]+)")
 
 
@@ -22,12 +23,16 @@ def is_secret(name: str) -> bool:
 
 
 def without_secrets(name: str, value: str) -> str:
-    """`value`, or how long it is; in a query (a URL's, or QUERY_STRING) the values of secret parameters."""
+    """`value`, or how long it is; of a URL the password, and in a query the values of secret parameters."""
     if is_secret(name):
         return f"({len(value)} bytes)"
-    text = f"?{value}" if name == "QUERY_STRING" else value
+    text = f"?{value}" if name == "QUERY_STRING" else _PASSWORD.sub(_without_password, value)
     told = _PARAMETER.sub(_without_secret, text)
     return told[1:] if name == "QUERY_STRING" else told
+
+
+def _without_password(found: re.Match[str]) -> str:
+    return f"{found[1]}:({len(found[2])} bytes)@"
 
 
 def _without_secret(parameter: re.Match[str]) -> str:

@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("-D", action="store_true", help="stay in the foreground (gfastcgi always does)")
     parser.add_argument("-t", action="count", default=0, help="check the file and exit: 0 or 1; -tt checks more")
     parser.add_argument("-p", action="store_true", help="print what was understood of the file and exit")
+    parser.add_argument("--show-secrets", action="store_true", help="with -p: print secrets instead of their lengths")
     parser.add_argument("-v", action="store_true", help="print the version and exit")
     parser.add_argument("-V", action="store_true", help="print the version and the features and exit")
     return parser
@@ -58,7 +59,7 @@ def _lighttpd(options: argparse.Namespace) -> int:
     from gfastcgi.cli.check import examine, load
 
     if options.t or options.p:
-        return examine(options.filename, prints=options.p, builds=options.t > 1)
+        return examine(options.filename, prints=options.p, builds=options.t > 1, shows_secrets=options.show_secrets)
     from gfastcgi.cli.serve import serve
 
     try:

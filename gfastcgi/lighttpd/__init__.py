@@ -15,10 +15,10 @@ from gfastcgi.errors import ConfigError
 from gfastcgi.lighttpd.compile import compile_config
 from gfastcgi.lighttpd.evaluate import read_text, scopes_of
 from gfastcgi.lighttpd.options import options_table
-from gfastcgi.lighttpd.render import render
+from gfastcgi.lighttpd.render import render, veiled
 from gfastcgi.lighttpd.report import ConfigWarning, Report
 
-__all__ = ["ConfigWarning", "load", "loads", "options_table", "render"]
+__all__ = ["ConfigWarning", "load", "loads", "options_table", "render", "veiled"]
 
 
 def load(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gfastcgi.config import Operator, Where
+from gfastcgi.secrecy import without_secrets
 
 __all__ = [
     "Array", "Assign", "Branch", "Chain", "Element", "Expression", "Global", "Include", "Item", "List", "Literal",
@@ -44,12 +45,12 @@ Value = str | int | Array
 
 
 def describe(value: Value) -> str:
-    """`value` as messages show it, cut where it is long."""
+    """`value` as messages show it, cut where it is long, and without a URL's secrets."""
     if isinstance(value, Array):
         items = [("" if item.key is None else f'"{item.key}" => ') + describe(item.value) for item in value.items[:10]]
         text = f"( {', '.join(items)} )"
     else:
-        text = f'"{value}"' if isinstance(value, str) else str(value)
+        text = f'"{without_secrets("", value)}"' if isinstance(value, str) else str(value)
         text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return text if len(text) <= 80 else text[:77] + "..."
 

@@ -1,19 +1,22 @@
 """Prints a `Config` as a lighttpd.conf that means the same: what `gfastcgi -p` shows.
 
 Contract: parsing the text gives the same `Config` again; what equals its default is left out, a document root never.
+`veiled` takes away what is not for every reader of the text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from gfastcgi.config import Address, Block, Condition, Config
+from gfastcgi.config import Address, Block, Condition, Config, Extension, HostConfig
 from gfastcgi.lighttpd.conditions import SOCKET
 from gfastcgi.lighttpd.nodes import Array, Item, Value
 from gfastcgi.lighttpd.options import DIRECTIVES, Option, default_of
+from gfastcgi.secrecy import without_secrets
 
-__all__ = ["render"]
+__all__ = ["render", "veiled"]
 
 INDENT = "    "
 
@@ -34,6 +37,39 @@ def render(config: Config) -> str:
         perms = f' server.socket-perms = "{address.mode:04o}" ' if address.mode is not None else " "
         lines += ["", f"${SOCKET} == {_quote(str(address))} {{{perms}}}"]
     return "\n".join(lines) + "\n"
+
+
+def veiled(config: Config) -> Config:
+    """`config` with lengths in the place of secrets, which no gateway would start with by mistake.
+
+    They are `fastcgi.cache-secret`, passwords and tokens in URLs, and the variables of `"bin-environment"` that are
+    named like secrets.
+    """
+    server = replace(
+        config.server,
+        cache_secret=config.server.cache_secret and without_secrets("secret", config.server.cache_secret),
+        cache_redis=without_secrets("", config.server.cache_redis),
+    )
+    settings = replace(config.settings, extensions=_veiled_extensions(config.settings.extensions))
+    blocks = [
+        replace(block, overrides={**block.overrides, "extensions": _veiled_extensions(block.overrides["extensions"])})
+        if "extensions" in block.overrides
+        else block
+        for block in config.blocks
+    ]
+    return replace(config, server=server, settings=settings, blocks=tuple(blocks))
+
+
+def _veiled_extensions(extensions: tuple[Extension, ...]) -> tuple[Extension, ...]:
+    return tuple(
+        replace(extension, hosts=tuple(_veiled_host(host) for host in extension.hosts)) for extension in extensions
+    )
+
+
+def _veiled_host(host: HostConfig) -> HostConfig:
+    environment = tuple((name, without_secrets(name, value)) for name, value in host.bin_environment)
+    url, login = (without_secrets("", value) for value in (host.url, host.login))
+    return replace(host, bin_environment=environment, url=url, login=login)
 
 
 def _listener_lines(config: Config) -> Iterator[tuple[str, str]]:

@@ -112,6 +112,40 @@ def test_what_was_understood_is_printed_and_understood_again(
     assert capsys.readouterr().out == printed
 
 
+SECRETS = """
+fastcgi.cache-redis  = "redis://:hunter2@10.0.0.5:6379/0"
+fastcgi.cache-secret = "b7c2d4f0e6a84d51929c7f0e3a5d8b16"
+var.gate = ( "mode" => "authorizer", "url" => "http://127.0.0.1:4180/auth?token=t0ken" )
+fastcgi.server += ( "/a/" => ( gate ) )
+$HTTP["host"] == "b" {
+  fastcgi.server = ( "/b/" => (( "bin-path" => "/bin/b", "bin-environment" => ( "DB_PASSWORD" => "swordf1sh" ) )) )
+}
+"""
+
+
+@pytest.mark.parametrize("flags", [["-p", "-f"], ["check", "-p"]])
+def test_secrets_are_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    filename = write(tmp_path, GOOD + SECRETS)
+    assert run([*flags, filename]) == 0
+    printed = capsys.readouterr().out
+    secrets = ("hunter2", "b7c2d4f0", "t0ken", "swordf1sh")
+    assert [secret for secret in secrets if secret in printed] == []
+    assert "redis://:(7 bytes)@10.0.0.5:6379/0" in printed
+    assert run([*flags[:-1], "--show-secrets", *flags[-1:], filename]) == 0
+    shown = capsys.readouterr().out
+    assert [secret for secret in secrets if secret not in shown] == []
+    assert run(["-t", "-f", write(tmp_path, printed)]) == 1, "nobody signs with what everybody may read"
+    assert "needs fastcgi.cache-secret, of at least 32" in capsys.readouterr().err
+
+
+def test_messages_hold_no_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = 'fastcgi.cache-redis = "redis://:hunter2@h:port"\n'
+    assert run(["-t", "-f", write(tmp_path, GOOD + wrong)]) == 1
+    told = capsys.readouterr().err
+    assert "fastcgi.cache-redis takes a URL" in told
+    assert "hunter2" not in told
+
+
 def test_nothing_is_coloured_away_from_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(["-t", "-f", write(tmp_path, BAD)])
     assert "\x1b" not in capsys.readouterr().err

@@ -175,6 +175,9 @@ def test_secret_names(name: str) -> None:
         ("QUERY_STRING", "password=p&a=1;session=q", "password=(1 bytes)&a=1;session=(1 bytes)"),
         ("HTTP_REFERER", "http://h/?TOKEN=abc def", "http://h/?TOKEN=(3 bytes) def"),
         ("SCRIPT_NAME", "/token=abc", "/token=abc"),
+        ("", "redis://:p@ss@10.0.0.5:6379/0?password=xyz", "redis://:(4 bytes)@10.0.0.5:6379/0?password=(3 bytes)"),
+        ("", "redis://ann:secret@h", "redis://ann:(6 bytes)@h"),
+        ("", "https://a.example:80/@x", "https://a.example:80/@x"),
         ("QUERY_STRING", "", ""),
     ],
 )
