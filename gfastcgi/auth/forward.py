@@ -57,7 +57,7 @@ class ForwardAuthorizer:
 
     def question(self, request: Request, root: str) -> Question:
         """What `check` would ask."""
-        return Question((self._service.url.geturl(),), (*_told(request), *self._forwarded(request)))
+        return Question((str(self._service),), (*_told(request), *self._forwarded(request)))
 
     def close(self) -> None:
         """Closes the connections that are kept."""

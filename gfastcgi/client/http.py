@@ -27,6 +27,7 @@ from gfastcgi.errors import (
     ConnectTimeout,
     Overloaded,
 )
+from gfastcgi.secrecy import without_secrets
 
 __all__ = ["Answer", "Service"]
 
@@ -60,10 +61,10 @@ class Service:
         self._pool = _pool(self.url, connect_timeout, read_timeout, size, ca_file)
 
     def __repr__(self) -> str:
-        return f"<Service {self.url.geturl()}>"
+        return f"<Service {self}>"
 
     def __str__(self) -> str:
-        return self.url.geturl()
+        return without_secrets("", self.url.geturl())
 
     @property
     def target(self) -> str:

@@ -282,6 +282,15 @@ def test_an_answer_that_drips_has_no_more_time(rig: Rig) -> None:
     guard.close()
 
 
+def test_what_it_is_called_holds_no_secret(rig: Rig) -> None:
+    guard = rig.guard(url="http://127.0.0.1:1/auth?token=t0ken")
+    with pytest.raises(ConnectError) as failure:
+        in_thread(rig, guard)
+    told = f"{failure.value} {guard!r} {guard.question(ask('/'), '/').to}"
+    assert ("token=(5 bytes)" in told, "t0ken" in told) == (True, False)
+    guard.close()
+
+
 def test_nobody_there(rig: Rig) -> None:
     guard = rig.guard()
     rig.peer.stop()
