@@ -7,6 +7,7 @@ Plan: `build(config)` checks and connects everything without touching the networ
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import time
 from collections.abc import Iterable
@@ -41,7 +42,7 @@ from gfastcgi.server.http import HTTPServer
 from gfastcgi.server.service import Service, Timeouts
 from gfastcgi.site import Responder, Site
 from gfastcgi.sites import SiteTable
-from gfastcgi.status import snapshot
+from gfastcgi.status import Overview, authorizers_of, backends_of, snapshot
 
 if TYPE_CHECKING:
     from gfastcgi.auth.shared import SharedDecisions
@@ -71,6 +72,7 @@ class App:
         self._servers: list[HTTPServer] = []
         self._control: ControlSocket | None = None
         self._ended = Event()
+        self._born = time.monotonic()
         for settings in self._all_settings():
             # Backends and logs that a conditional names start with the others, not with the first request they meet.
             self._parts.backends.prepare(settings)
@@ -105,6 +107,20 @@ class App:
     def statistics(self) -> dict[str, int]:
         """The counters by name, as `status.statistics-url` tells them; none without a backend (docs/status.md)."""
         return snapshot(self._parts.backends.pools, self._gateway.failures)
+
+    def overview(self) -> Overview:
+        """What it is doing, as `gfastcgi top` shows it (docs/toolbox.md)."""
+        backends, gates = self._parts.backends, [*self._parts.gates.made, *self._parts.logins.made]
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "seconds": round(time.monotonic() - self._born, 3),
+            "clients": sum(len(server.connections) for server in self._servers),
+            "requests": self._gateway.requests,
+            "failed": dict(self._gateway.failures),
+            **backends_of({pool: backends.keys.get(pool, ()) for pool in backends.pools}),
+            **authorizers_of((gate.key, gate.transport, gate.counts) for gate in gates),
+        }
 
     def purge(self) -> int:
         """Forgets every decision of an authorizer; what is being asked now is not remembered. Returns of how many.
@@ -146,7 +162,11 @@ class App:
             listener = listen(address, server.listen_backlog)
             self._servers.append(HTTPServer(listener=listener, service=service, clients=clients))
         if server.control_socket:
-            commands: Commands = {"purge": lambda: {"gates": self.purge()}, "statistics": self.statistics}
+            commands: Commands = {
+                "purge": lambda: {"gates": self.purge()},
+                "statistics": self.statistics,
+                "overview": self.overview,
+            }
             self._control = ControlSocket(server.control_socket, commands)
 
     def start(self, *, listens: bool = True) -> None:

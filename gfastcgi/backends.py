@@ -40,6 +40,8 @@ class Backends:
         factories = [_find_balance(name) for name in balances]
         self._measures = any(map(wants_latency, factories))
         self.pools: list[Pool] = []
+        self.keys: dict[Pool, list[str]] = {}
+        """The keys of `fastcgi.server` that lead to a pool, as far as it was prepared."""
         self.supervisors: list[Supervisor] = []
         self._pools: dict[tuple[int, ...], Pool] = {}
         self._procs: dict[Address, Proc] = {}
@@ -55,7 +57,9 @@ class Backends:
             for mode in ("responder", "authorizer"):
                 hosts = of_mode(extension.hosts, mode)
                 if hosts and not is_elsewhere(hosts[0]):
-                    self.pool(hosts, settings)
+                    keys = self.keys.setdefault(self.pool(hosts, settings), [])
+                    if extension.key not in keys:
+                        keys.append(extension.key)
 
     def pool(self, hosts: list[HostConfig], settings: Settings) -> Pool:
         """The pool of `hosts`; the same one for the same hosts."""

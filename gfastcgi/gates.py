@@ -47,6 +47,11 @@ class Gates:
             self._gates[known] = self._make(key, hosts, settings)
         return self._gates[known]
 
+    @property
+    def made(self) -> list[Gate]:
+        """All gates so far; those of a site are made when its first request comes."""
+        return list(self._gates.values())
+
     def close(self) -> None:
         """Closes the connections of authorizers that are no FastCGI programs."""
         self._elsewhere.close()

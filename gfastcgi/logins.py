@@ -32,6 +32,11 @@ class Logins:
         """A gate for each requirement, in their order: the first whose prefix fits holds. Raises `InvalidValue`."""
         return [self._gate(requirement, settings) for requirement in settings.auth_require]
 
+    @property
+    def made(self) -> list[Gate]:
+        """All gates so far."""
+        return list(self._gates.values())
+
     def _gate(self, requirement: Requirement, settings: Settings) -> Gate:
         kind = settings.auth_backend
         userfile = getattr(settings, f"auth_{kind}_userfile", "")

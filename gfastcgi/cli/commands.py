@@ -56,6 +56,7 @@ COMMANDS = {
     "serve": Command("site", EXIT_START, "a site without a file: a document root and FastCGI backends"),
     "check": Command("check", EXIT_CHECK, "check a configuration file: like -t"),
     "explain": Command("explain", EXIT_CHECK, "what would become of a request: authorizers, backend, file, and why"),
+    "top": Command("top", EXIT_CHECK, "what a running gateway is doing: backends, loads, queues, rates, decisions"),
     "purge": Command("purge", EXIT_CHECK, "let a running gateway forget the decisions of its authorizers"),
     "wsgi": Command("wsgi", EXIT_START, "a WSGI application as a FastCGI server, in one process or several"),
     "spawn": Command("spawn", EXIT_START, "a FastCGI program on a socket, as spawn-fcgi starts it"),

@@ -15,8 +15,8 @@ _CODES = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1",
 
 
 def paint(text: str, style: str, file: TextIO) -> str:
-    """`text` in a style (a colour, bold, dim) when `file` is a terminal and NO_COLOR is not set."""
-    if os.environ.get("NO_COLOR") or not file.isatty():
+    """`text` in a style (a colour, bold, dim, "": none) when `file` is a terminal and NO_COLOR is not set."""
+    if not style or os.environ.get("NO_COLOR") or not file.isatty():
         return text
     return f"\x1b[{_CODES[style]}m{text}\x1b[0m"
 
