@@ -156,6 +156,21 @@ def test_the_rules(rig: Rig, rules: dict[str, Any], passing: set[str]) -> None:
     assert rig.slept == [], "a right password of somebody else is no guess"
 
 
+@pytest.mark.parametrize(
+    ("address", "passes"),
+    [
+        ("10.0.0.1", True), ("::ffff:10.0.0.1", True), ("::ffff:10.0.0.2", False), ("::ffff:a00:1", True),
+        ("fe80::1%eth0", True), ("fe80::2", False), ("::1", False), ("::10.0.0.1", False), ("", False), ("x", False),
+    ],
+)  # fmt: skip
+def test_the_rule_of_addresses(rig: Rig, address: str, passes: bool) -> None:
+    """An IPv4 client of an IPv6 socket is the one that `host=` names; a unix socket has no address."""
+    request = ask("/", **basic("bob", "böb"))
+    request.peer.remote_addr = address
+    guard = rig.basic(hosts=("10.0.0.1", "fe80::1"))
+    assert (allows(guard.check(request, "/")) == "bob") is passes
+
+
 def test_a_file_that_cannot_be_read_lets_nobody_in(rig: Rig) -> None:
     guard = rig.basic(groups=("staff",))
     assert allows(guard.check(ask("/", **basic("bob", "böb")), "/")) == "bob"
@@ -434,6 +449,15 @@ def test_a_stale_nonce(rig: Rig, spoil: str) -> None:
     fresh = challenges(guard.check(asked(**proof(challenge)), "/"))[0]
     assert fresh["stale"] == "true"
     assert allows(guard.check(asked(**proof(fresh)), "/")) == "ann"
+
+
+def test_a_nonce_of_another_gateway(rig: Rig) -> None:
+    """The browser has the right password: it is told a nonce of ours, and does not ask its user."""
+    there, here = rig.digest(), rig.digest()
+    (challenge, *_) = challenges(there.check(asked(), "/"))
+    (fresh, *_) = challenges(here.check(asked(**proof(challenge)), "/"))
+    assert (fresh["stale"], rig.slept) == ("true", [])
+    assert allows(here.check(asked(**proof(fresh)), "/")) == "ann"
 
 
 def test_what_is_forgotten_is_stale(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
