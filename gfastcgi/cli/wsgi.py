@@ -42,7 +42,7 @@ _EPILOG = """examples:
 
   in lighttpd.conf, which spawns it:
   fastcgi.server = ( "/" => (( "socket" => "/run/app.sock", "bin-path" => "/usr/bin/gfastcgi wsgi app:app",
-                               "check-local" => "disable" )) )
+                               "check-local" => "disable", "fix-root-scriptname" => "enable" )) )
 
 signals: SIGTERM, SIGINT and SIGUSR1 stop gracefully (a second one at once); SIGHUP reloads the application, once
 there is more than one process, and stops a single one"""
