@@ -13,6 +13,7 @@ from typing import TypeVar
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+IMPORTS = re.compile(r"^(?:\w.+ )?from (gfastcgi[\w.]*) import ([\w, ]+)$", re.MULTILINE)
 MODULES = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
 
 
@@ -27,6 +28,15 @@ def test_the_site(tmp_path: Path) -> None:
     check_contents(site)
     check_links(site)
     check_reference(site)
+
+
+def test_what_the_pages_import_is_in_the_reference() -> None:
+    """Whatever is not there may change without notice."""
+    pages = "\n".join(path.read_text() for path in (ROOT / "README.md", *DOCS.glob("*.md")))
+    imported = {(module, name.strip()) for module, names in IMPORTS.findall(pages) for name in names.split(",")}
+    assert len(imported) > 20
+    assert {module for module, _ in imported} <= set(MODULES)
+    assert [(module, name) for module, name in imported if name not in import_module(module).__all__] == []
 
 
 def check_contents(site: Path) -> None:
