@@ -239,6 +239,61 @@ GUARDS = [
         'return "" if self._is_allowed() or True else',
         "unit/test_auth_recheck.py",
     ),
+    Guard("http/target.py", 'if segment.startswith((b".;", b"..;")):', "if False:", "unit/test_target.py"),
+    Guard(
+        "http/target.py",
+        r"(?:\.[A-Za-z0-9_-]+)*)\.?|(",
+        r"(?:\.[A-Za-z0-9_-]+)*\.?)|(",
+        "unit/test_target.py protocol/test_http_request.py",
+    ),
+    # The time of a decision, and what is no outage.
+    Guard(
+        "auth/keeper.py",
+        "        except AnswerStalled:",
+        "        except ZeroDivisionError:",
+        "unit/test_auth_keeper.py",
+    ),
+    Guard(
+        "client/exchange.py",
+        "AnswerStalled if self._has_begun else BackendTimeout",
+        "BackendTimeout",
+        "unit/test_auth.py",
+    ),
+    Guard("client/exchange.py", "        if left <= 0:\n", "        if False:\n", "unit/test_auth.py"),
+    Guard(
+        "client/exchange.py",
+        "        stream.read_timeout = min(self.host.read_timeout or self._time_limit, self._left())",
+        "        return",
+        "unit/test_auth.py",
+    ),
+    Guard(
+        "client/http.py", "AnswerStalled if begun else BackendTimeout", "BackendTimeout", "unit/test_auth_forward.py"
+    ),
+    Guard(
+        "client/http.py",
+        "gevent.Timeout(self._time_limit, late)",
+        "gevent.Timeout(None, late)",
+        "unit/test_auth_forward.py",
+    ),
+    Guard(
+        "auth/python.py",
+        "                late = AnswerStalled  #",
+        "                late = BackendTimeout  #",
+        "unit/test_auth_python.py",
+    ),
+    Guard("auth/python.py", "        except ClientClosed:\n            raise\n", "", "unit/test_auth_python.py"),
+    Guard(
+        "auth/chain.py",
+        "            if isinstance(outcome, gevent.GreenletExit):",
+        "            if False:",
+        "unit/test_auth_chain.py",
+    ),
+    Guard(
+        "auth/shared.py",
+        "if not isinstance(epoch, bytes) or not _EPOCH.fullmatch(epoch):",
+        "if epoch is None:",
+        "interop/test_shared_decisions.py",
+    ),
     # The way through the gateway.
     Guard("gateway.py", "if not place.gates:", "if True:", "fault/test_authz_paths.py"),
     Guard(

@@ -91,6 +91,9 @@ def _normalise(path: bytes, decode_2f: bool) -> bytes:
             if kept:
                 kept.pop()
         elif segment not in (b"", b"."):
+            if segment.startswith((b".;", b"..;")):
+                # Servlet containers drop the parameter and then go up: past the gate of where they arrive.
+                raise BadRequest(f"the path holds a dot segment with a parameter: {path[:80]!r}")
             kept.append(segment)
     is_directory = segments[-1] in (b"", b".", b"..")
     return b"/" + b"/".join(kept) + (b"/" if is_directory and kept else b"")

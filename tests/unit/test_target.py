@@ -57,12 +57,18 @@ def test_an_empty_query_stays() -> None:
     "raw",
     [
         b"", b"a", b"/a b", b"/#x", b"/\x00", b"/\x7f", b"/a\\b", b"/%", b"/%4", b"/%zz", b"/%u0041", b"/%00", b"/%0a",
+        b"/a/..;/b", b"/..;x=1/b", b"/.;/b", b"/a/%2e%2e%3b/b", b"/a/..;", b"/...//..;/", b"http://a/..;/b",
         b"/%7f", b"/a%2fb", b"/a%5Cb", b"*x", b"ftp://a/", b"http:///x", b"http://u@a/", b"http://a:99999/", b"//\t",
     ],
 )  # fmt: skip
 def test_refused(raw: bytes) -> None:
     with pytest.raises(BadRequest):
         parse_target(raw)
+
+
+@pytest.mark.parametrize("raw", [b"/a;/b", b"/a..;/b", b"/a/;..", b"/..a;/b", b"/;", b"/a?/..;/"])
+def test_other_parameters_are_what_they_are(raw: bytes) -> None:
+    assert parse_target(raw).uri == raw
 
 
 def test_an_encoded_slash_becomes_one_when_asked() -> None:
