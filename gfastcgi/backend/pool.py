@@ -130,10 +130,7 @@ class Pool:
         proc.requests += not lease.is_probe
         for host in proc.hosts:
             host.load -= 1
-            pool = host.pool
-            if was_full:
-                pool._candidates.update(host)
-            if pool.waiters:
+            if host.pool.waiters:
                 is_wanted = True
         if proc.grow is not None and not (proc.load or lease.is_probe):
             proc.idle_since = self._clock()
@@ -153,6 +150,9 @@ class Pool:
                 surplus = (keep,)
         if is_wanted and proc.state is _RUNNING:
             turns.hand_over(proc)
+        if was_full and proc.load != proc.capacity:
+            for host in proc.hosts:
+                host.pool._candidates.update(host)
         return surplus
 
     def probe(self, host: Host, proc: Proc) -> Lease | None:

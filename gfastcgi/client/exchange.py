@@ -48,10 +48,10 @@ REQUEST_ID = 1
 _MOST_CONNECTS = 5
 _STDERR_LOGGED = 65536
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-# An answer in several records is given such moments (seconds) to be written; what has come then leaves together.
+# An answer in several records is given a moment (seconds) to be written; what has come then leaves together.
+_FIRST_MOMENT = 0.02
 _MOMENT = 0.001
-_MOMENTS = 5
-_LARGEST_GATHERING = 32768
+_LARGEST_GATHERING = 65536
 
 
 class RequestBody(Protocol):
@@ -296,23 +296,22 @@ class Exchange:
                 if self.is_complete:
                     return
                 self._receive()
-                self.gather()
+                self.gather(_MOMENT)
         finally:
             self.close()
 
-    def gather(self) -> None:
-        """Takes what follows within a moment, until a moment brings nothing: a page that a backend writes in many
-        records leaves in few pieces, and costs few turns of the hub. Raises `BackendError`, `BadRecord`.
+    def gather(self, seconds: float) -> None:
+        """Takes what follows within `seconds`: a page that a backend writes in many records leaves in few pieces, and
+        costs few turns of the hub. Raises `BackendError`, `BadRecord`.
         """
         connection = self._connection
         if self.is_complete or connection is None:
             return
         size = sum(map(len, self._pieces))
-        for _ in range(_MOMENTS):
-            if self.is_complete or size >= _LARGEST_GATHERING:
-                return
-            gevent.sleep(_MOMENT)
-            if not connection.stream.is_readable():
+        end = monotonic() + seconds
+        while not self.is_complete and size < _LARGEST_GATHERING:
+            left = end - monotonic()
+            if left <= 0 or not connection.stream.comes_within(left):
                 return
             known = len(self._pieces)
             self._receive()
@@ -324,7 +323,7 @@ class Exchange:
         Raises `BackendError`, `BadRecord`.
         """
         if not self.is_complete:
-            self.gather()
+            self.gather(_FIRST_MOMENT)
             if not self.is_complete:
                 return None
         pieces, self._pieces = self._pieces, []
@@ -351,6 +350,11 @@ class Exchange:
                 f"{self._where()} closed the connection before its answer was complete", cause=self._eof_cause()
             )
         self._was_seen = self._has_begun = True
+        whole = connection.core.receive_whole(REQUEST_ID, data)
+        if whole is not None:
+            self._has_answered = self.is_complete = True
+            self._pieces.append(whole)
+            return
         for event in connection.core.receive_data(data):
             if isinstance(event, Stdout):
                 if event.data:
@@ -461,9 +465,12 @@ class Exchange:
             if feeder is not None:
                 feeder.kill()
         finally:  # the client may leave just now, and we be killed
-            if connection is not None and (keep is None or not connection.core.is_idle):
-                keep = None
-                self._abort(connection)
+            if connection is not None:
+                if keep is None or not connection.core.is_idle:
+                    keep = None
+                    self._abort(connection)
+                else:
+                    connection.stream.rest()
             if lease is not None:
                 for closed in self._pool.release(lease, keep=keep):
                     closed.close()

@@ -8,6 +8,7 @@ two tables of `states` say who may send what: a move that is not there raises `L
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -88,7 +89,6 @@ _BEGIN_AND_PARAMS = Struct("!BBHHBx HB5x BBHHBx")
 _WHOLE_SIZE = _BEGIN_AND_PARAMS.size + 16
 # The empty record behind STDOUT, and END_REQUEST.
 _STDOUT_END = Struct("!BBHIBBHHH IB3x")
-_END_REQUEST = Struct("!BBHHBx IB3x")
 _HEADER = Struct("!BBHHBx")
 _unpack_header = _HEADER.unpack_from
 
@@ -144,6 +144,13 @@ def _receive(table: Mapping[tuple[int, int], int], states: dict[int, int], reque
 def _name(move: int) -> str:
     kind = move & ~END
     return f"{'the end of ' if move & END else ''}{KIND_NAMES.get(kind, f'a record of type {kind}')}"
+
+
+@lru_cache(maxsize=256)
+def _ends_of(request_id: int) -> tuple[bytes, bytes]:
+    """What is behind the content of an answer that ends well: END_REQUEST, without and with STDOUT's own end."""
+    end = encode_record(END_REQUEST, request_id, _END_BODY.pack(0, REQUEST_COMPLETE))
+    return end, encode_record(STDOUT, request_id, b"") + end
 
 
 class WebServer(_Connection):
@@ -226,8 +233,6 @@ class WebServer(_Connection):
         What comes while nothing is open answers nothing: it is dropped, and the connection is never idle again.
         """
         requests, answers = self._requests, self._answers
-        if len(requests) == 1 and not self._values_awaited and (usual := self._usual_answer(data)) is not None:
-            return usual
         events: list[Event] = []
         if not requests and not self._values_awaited:
             self._is_spoiled = self._is_spoiled or bool(data)
@@ -251,29 +256,24 @@ class WebServer(_Connection):
                 break
         return events
 
-    def _usual_answer(self, data: bytes) -> list[Event] | None:
-        """The answer that is all of `data`, when it is the usual one: one STDOUT, perhaps its end, and END_REQUEST."""
-        size = len(data)
-        if size < HEADER_SIZE + _END_REQUEST.size or not self._reader.is_between:
+    def receive_whole(self, request_id: int, data: bytes) -> bytes | None:
+        """The content of the answer to `request_id`, when `data` is all of it and all is well; None: `receive_data`.
+
+        Most answers come so: one STDOUT, perhaps its end, and END_REQUEST with REQUEST_COMPLETE and app_status 0.
+        """
+        if len(data) < HEADER_SIZE or not self._reader.is_between:
             return None
-        version, kind, request_id, length, padding = _unpack_header(data)
-        at = HEADER_SIZE + length + padding
-        if size == at + HEADER_SIZE + _END_REQUEST.size and data.startswith(
-            _ONE_END.pack(1, STDOUT, request_id, 0), at
-        ):
-            at += HEADER_SIZE
+        version, kind, answered_id, length, padding = _unpack_header(data)
         is_usual = (
-            size == at + _END_REQUEST.size and version == VERSION and kind == STDOUT and length
+            kind == STDOUT and version == VERSION and answered_id == request_id and length
+            and data[HEADER_SIZE + length + padding :] in _ends_of(request_id)
             and self._requests.get(request_id) == SENT_STDIN and self._answers[request_id] == ANSWERING
+            and len(self._requests) == 1 and not self._values_awaited
         )  # fmt: skip
         if not is_usual:
             return None
-        *end, app_status, protocol_status = _END_REQUEST.unpack_from(data, at)
-        if end != [VERSION, END_REQUEST, request_id, 8, 0]:
-            return None
         del self._requests[request_id], self._answers[request_id]
-        content = data[HEADER_SIZE : HEADER_SIZE + length]
-        return [Stdout(request_id, content), EndRequest(request_id, app_status, protocol_status)]
+        return data[HEADER_SIZE : HEADER_SIZE + length]
 
     def _receive_end(self, request_id: int, content: bytes) -> Event:
         if len(content) != 8:

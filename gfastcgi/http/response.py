@@ -22,6 +22,10 @@ _SPECIAL: dict[str, int] = dict.fromkeys(_OURS, _DROP) | {
 # Field names come in few spellings; what to do with each is looked up once.
 _kinds: dict[str, int] = {}
 _MOST_KINDS = 1024
+# So are the words of whole heads: a site says the same again and again. Those with cookies are not kept.
+_starts: dict[tuple[object, ...], tuple[bytes, bool]] = {}
+_MOST_STARTS = 256
+_LONGEST_START = 1024
 
 
 def has_no_content(status: int) -> bool:
@@ -46,6 +50,27 @@ def encode_head(
     field among `fields` names goes no further, like that field itself (RFC 9110 section 7.6.1).
     Raises `LocalProtocolError` for a field that would split the head.
     """
+    key = (status, server, *fields)
+    known = _starts.get(key)
+    if known is None:
+        known = _encode_start(status, fields, server)
+        if len(known[0]) <= _LONGEST_START and b"ookie" not in known[0]:
+            if len(_starts) >= _MOST_STARTS:
+                _starts.clear()
+            _starts[key] = known
+    start, has_date = known
+    tail = b"" if has_date else b"Date: %b\r\n" % date
+    if length is not None:
+        tail += b"Content-Length: %d\r\n" % length
+    elif is_chunked:
+        tail += b"Transfer-Encoding: chunked\r\n"
+    if connection:
+        tail += b"Connection: %b\r\n" % connection
+    return start + tail + b"\r\n"
+
+
+def _encode_start(status: str, fields: Sequence[tuple[str, str]], server: str) -> tuple[bytes, bool]:
+    """The status line and the fields that framing leaves alone; whether Date is among them."""
     lines = [f"HTTP/1.1 {status}\r\n"]
     has_date = has_server = False
     for name, value in fields:
@@ -56,10 +81,7 @@ def encode_head(
             if kind in (_DROP, _LENGTH):
                 continue
             if kind == _CONNECTION:
-                return encode_head(
-                    status, _end_to_end(fields), length=length, is_chunked=is_chunked, connection=connection,
-                    date=date, server=server,
-                )  # fmt: skip
+                return _encode_start(status, _end_to_end(fields), server)
             has_date = has_date or kind == _DATE
             has_server = has_server or kind == _SERVER
         lines.append(f"{name}: {value}\r\n")
@@ -68,14 +90,7 @@ def encode_head(
     text = "".join(lines)
     if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
         raise LocalProtocolError(f"a response field holds a line end or NUL: {text[:200]!r}")
-    tail = b"" if has_date else b"Date: %b\r\n" % date
-    if length is not None:
-        tail += b"Content-Length: %d\r\n" % length
-    elif is_chunked:
-        tail += b"Transfer-Encoding: chunked\r\n"
-    if connection:
-        tail += b"Connection: %b\r\n" % connection
-    return text.encode("latin-1", "replace") + tail + b"\r\n"
+    return text.encode("latin-1", "replace"), has_date
 
 
 def _kind(name: str) -> int:

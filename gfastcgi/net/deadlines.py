@@ -1,14 +1,13 @@
 """Waits with a deadline, all of one hub on one timer.
 
 Plan: a wait costs one dict entry; every tenth of a second the timer looks for deadlines that passed and raises
-`StreamTimeout` in their greenlets. Thousands of idle connections need no timer each. The clock is monotonic. What has
-time until the next tick, and is mostly over by then, costs one set entry instead of a watcher of its own.
+`StreamTimeout` in their greenlets. Thousands of idle connections need no timer each. The clock is monotonic.
 """
 
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from gevent import get_hub, getcurrent
@@ -16,7 +15,7 @@ from greenlet import greenlet
 
 from gfastcgi.errors import StreamTimeout
 
-__all__ = ["TICK", "Deadlines", "Soon"]
+__all__ = ["TICK", "Deadlines"]
 
 TICK = 0.1
 """Seconds by which a deadline may be late."""
@@ -26,23 +25,14 @@ _of_hub: WeakKeyDictionary[Any, Deadlines] = WeakKeyDictionary()
 _last: list[Deadlines] = []
 
 
-class Soon(Protocol):
-    """Who has time until the next tick."""
-
-    def tick(self) -> None:
-        """It has come; called from the hub."""
-
-
 class Deadlines:
     """The pending waits of one hub; `Deadlines.here()` is the running hub's."""
 
-    __slots__ = ("__weakref__", "_hub", "_is_ticking", "_timer", "_waits", "soon")
+    __slots__ = ("__weakref__", "_hub", "_is_ticking", "_timer", "_waits")
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
         self._waits: dict[greenlet, float] = {}
-        self.soon: set[Soon] = set()
-        """What is told of the next tick, unless it was taken out before."""
         self._timer = hub.loop.timer(TICK, TICK)
         self._is_ticking = False
 
@@ -66,41 +56,34 @@ class Deadlines:
         if not seconds:
             self._hub.wait(watcher)
             return
-        waits, me = self._waits, getcurrent()
-        if not self._is_ticking:
-            self.start()
-        waits[me] = monotonic() + seconds
+        me = self._begin(seconds)
         try:
             self._hub.wait(watcher)
         finally:
-            del waits[me]
+            del self._waits[me]
 
     def park(self, seconds: float) -> None:
         """Gives the hub its turn until somebody switches back; raises `StreamTimeout` after `seconds`."""
-        me = getcurrent()
-        if not self._is_ticking:
-            self.start()
-        self._waits[me] = monotonic() + seconds
+        me = self._begin(seconds)
         try:
             self._hub.switch()
         finally:
             del self._waits[me]
 
-    def start(self) -> None:
-        """Lets the timer tick, for those in `soon`; it stops when nobody needs it."""
+    def _begin(self, seconds: float) -> greenlet:
+        me = getcurrent()
         if not self._is_ticking:
             self._is_ticking = True
             self._timer.start(self._tick)
+        self._waits[me] = monotonic() + seconds
+        return me
 
     def _tick(self) -> None:
-        soon, self.soon = self.soon, set()
-        for each in soon:
-            each.tick()
         now = monotonic()
         for waiting in [waiting for waiting, deadline in self._waits.items() if deadline <= now]:
             # The one before may have ended this wait, too.
             if waiting in self._waits:
                 waiting.throw(StreamTimeout("the peer let the deadline pass"))
-        if not self._waits and not self.soon:
+        if not self._waits:
             self._is_ticking = False
             self._timer.stop()

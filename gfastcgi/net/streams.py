@@ -17,7 +17,8 @@ from time import monotonic
 from typing import Any
 
 import gevent
-from gevent import get_hub
+from gevent import get_hub, getcurrent
+from greenlet import greenlet
 
 from gfastcgi.config import Address
 from gfastcgi.errors import SHORTAGES, ConnectError, ConnectTimeout, StreamClosed, StreamTimeout
@@ -34,7 +35,7 @@ class Stream:
     """A connected stream socket. `read_timeout` and `write_timeout` are seconds without progress; 0: none."""
 
     __slots__ = (
-        "_deadlines", "_hub", "_is_watched", "_on_close", "_readable", "_sock", "_writable", "is_closed",
+        "_deadlines", "_hub", "_is_watching", "_on_close", "_readable", "_reader", "_sock", "_writable", "is_closed",
         "read_timeout", "write_timeout",
     )  # fmt: skip
 
@@ -45,8 +46,9 @@ class Stream:
         self._deadlines = Deadlines.here()
         self._readable = self._hub.loop.io(sock.fileno(), READ)
         self._writable: Any = None
+        self._reader: greenlet | None = None
         self._on_close: Callable[[bool], None] | None = None
-        self._is_watched = False
+        self._is_watching = False
         self.is_closed = False
         self.read_timeout = read_timeout
         self.write_timeout = write_timeout
@@ -80,11 +82,49 @@ class Stream:
                 raise StreamClosed(_reason(error)) from error
 
     def wait_readable(self) -> None:
-        """Waits until `recv` has something. Raises `StreamTimeout`."""
-        if self.read_timeout:
-            self._deadlines.wait(self._readable, self.read_timeout)
-        else:
-            self._hub.wait(self._readable)
+        """Waits until `recv` has something; one greenlet at a time. Raises `StreamTimeout`."""
+        if not self._is_watching:
+            self._watch()
+        self._reader = getcurrent()
+        try:
+            if self.read_timeout:
+                self._deadlines.park(self.read_timeout)
+            else:
+                self._hub.switch()
+        finally:
+            self._reader = None
+
+    def comes_within(self, seconds: float) -> bool:
+        """Whether `recv` has something, waiting for it so long at most."""
+        if not self._is_watching:
+            self._watch()
+        self._reader = me = getcurrent()
+        timer = self._hub.loop.timer(seconds)
+        timer.start(me.switch, False)
+        try:
+            return self._hub.switch() is not False
+        finally:
+            self._reader = None
+            timer.close()
+
+    def _watch(self) -> None:
+        self._is_watching = True
+        self._readable.start(self._on_readable)
+
+    def rest(self) -> None:
+        """Nobody is going to wait for a while: until then the stream does not keep the hub's loop alive."""
+        if self._is_watching:
+            self._is_watching = False
+            self._readable.stop()
+
+    def _on_readable(self) -> None:
+        if self._reader is not None:
+            self._reader.switch()
+            return
+        # What came is for later, and would be told again and again.
+        self.rest()
+        if self._on_close is not None:
+            self._look()
 
     def send(self, data: bytes | memoryview) -> int:
         """Sends what the kernel takes now; 0 when it takes nothing. Raises `StreamClosed`."""
@@ -128,22 +168,18 @@ class Stream:
     def watch_close(self, on_close: Callable[[bool], None]) -> None:
         """Calls `on_close` from the hub when the peer ends its side, until `unwatch`; nobody may `recv` meanwhile.
 
-        Its argument: whether the connection was reset, so that nothing can be sent any more either. The watch begins
-        with the next tick: most work is done by then, and needs none.
+        Its argument: whether the connection was reset, so that nothing can be sent any more either.
         """
         self._on_close = on_close
-        self._deadlines.soon.add(self)
-        self._deadlines.start()
+        if not self._is_watching:
+            self._watch()
 
-    def tick(self) -> None:
-        """Begins the watch."""
-        if self._on_close is not None:
-            self._is_watched = True
-            self._readable.start(self._look)
+    def unwatch(self) -> None:
+        """Ends `watch_close`."""
+        self._on_close = None
 
     def _look(self) -> None:
         """Something can be read: more than the end of the stream is for later, but says that the peer is there."""
-        self._readable.stop()
         is_reset = False
         try:
             if self._sock.recv(1, _constants.MSG_PEEK):
@@ -154,15 +190,6 @@ class Stream:
             is_reset = True
         if self._on_close is not None:
             self._on_close(is_reset)
-
-    def unwatch(self) -> None:
-        """Ends `watch_close`."""
-        if self._on_close is not None:
-            self._on_close = None
-            self._deadlines.soon.discard(self)
-            if self._is_watched:
-                self._is_watched = False
-                self._readable.stop()
 
     def seconds_since_sent(self) -> float:
         """How long ago bytes were last sent; infinite where the kernel does not tell, as for unix sockets."""

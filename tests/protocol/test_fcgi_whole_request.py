@@ -116,3 +116,60 @@ def test_an_answer_whose_stream_has_ended_ends_all_the_same() -> None:
     application.receive_data(server.begin_request(7, c.RESPONDER, b"\1\1AB", keep_conn=True, stdin=b""))
     ended = application.send_stdout(7, b"") + application.finish_request(7, b"")
     assert server.receive_data(ended)[-1] == EndRequest(7, 0, 0)
+
+
+@given(st.binary(max_size=60), st.integers(0, 9), st.booleans(), st.integers(0, 2), st.integers(0, 1))
+def test_an_answer_in_one_piece_is_what_its_events_are(
+    content: bytes, padding: int, has_end: bool, app_status: int, protocol_status: int
+) -> None:
+    data = HEADER.pack(1, c.STDOUT, 7, len(content), padding, 0) + content + bytes(padding)
+    data += encode_record(c.STDOUT, 7, b"") if has_end else b""
+    data += encode_record(c.END_REQUEST, 7, bytes((0, 0, 0, app_status, protocol_status, 0, 0, 0)))
+    at_once, in_events = begun(7), begun(7)
+    taken = at_once.receive_whole(7, data)
+    is_usual = bool(content) and not app_status and not protocol_status
+    assert (taken is not None) is is_usual
+    events = in_events.receive_data(data)
+    if is_usual:
+        assert (at_once.is_idle, at_once.open_requests) == (True, in_events.open_requests)
+        assert events == [Stdout(7, taken or b""), *[Stdout(7, b"")][: int(has_end)], EndRequest(7, 0, 0)]
+    else:
+        assert at_once.receive_data(data) == events
+
+
+WELL = encode_record(c.STDOUT, 7, b"data") + encode_record(c.END_REQUEST, 7, b"\0" * 8)
+
+
+@pytest.mark.parametrize("cut", range(len(WELL)))
+def test_an_answer_that_is_not_whole_is_for_the_events(cut: int) -> None:
+    server = begun(7)
+    assert server.receive_whole(7, WELL[:cut]) is None
+    assert server.receive_data(WELL[:cut]) + server.receive_data(WELL[cut:]) == [
+        Stdout(7, b"data"),
+        EndRequest(7, 0, 0),
+    ]
+    assert server.is_idle
+
+
+def test_what_else_is_not_whole() -> None:
+    assert begun(7).receive_whole(7, WELL + b"x") is None
+    assert begun(8).receive_whole(8, WELL) is None
+    assert begun(7).receive_whole(7, b"\2" + WELL[1:]) is None
+    half = begun(7)
+    half.receive_data(encode_record(c.STDOUT, 7, b"so far")[:9])
+    assert half.receive_whole(7, WELL) is None
+    uploading = WebServer()
+    uploading.begin_request(7, c.RESPONDER, b"\1\1AB", keep_conn=True)
+    assert uploading.receive_whole(7, WELL) is None
+    ended = begun(7)
+    ended.receive_data(encode_record(c.STDOUT, 7, b""))
+    assert ended.receive_whole(7, WELL) is None
+    asking = begun(7)
+    asking.get_values([b"FCGI_MAX_CONNS"])
+    assert asking.receive_whole(7, WELL) is None
+
+
+def begun(request_id: int) -> WebServer:
+    server = WebServer()
+    server.begin_request(request_id, c.RESPONDER, b"\1\1AB", keep_conn=True, stdin=b"")
+    return server

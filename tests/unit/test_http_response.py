@@ -42,6 +42,14 @@ def test_date_and_server_of_a_handler_stay() -> None:
     assert b"Server" not in encode(server="")
 
 
+def test_a_head_that_comes_again_is_the_same_but_for_its_own_words() -> None:
+    first = encode(("X-A", "1"), length=3)
+    assert encode(("X-A", "1"), length=3) == first
+    assert encode(("X-A", "1"), length=3, date=b"later") == first.replace(b"now", b"later")
+    assert encode(("X-A", "2"), length=4) == first.replace(b": 1", b": 2").replace(b": 3", b": 4")
+    assert encode(("X-A", "1"), length=3, server="us/2") == first.replace(b"us/1", b"us/2")
+
+
 @pytest.mark.parametrize("options", [["close, X-Hop"], ["x-HOP ,\tclose"], ["close", ",X-Hop,"]])
 def test_fields_that_connection_names(options: list[str]) -> None:
     """RFC 9110 section 7.6.1: they go no further, nor does Connection."""

@@ -89,6 +89,38 @@ def test_is_readable(pair: tuple[Stream, socket.socket]) -> None:
     assert not stream.is_readable()
 
 
+def test_comes_within(pair: tuple[Stream, socket.socket]) -> None:
+    stream, peer = pair
+    assert not stream.comes_within(SOON)
+    gevent.spawn_later(SOON, peer.sendall, b"x")
+    assert stream.comes_within(60)
+    assert stream.recv() == b"x"
+    assert not stream.comes_within(SOON)
+
+
+def test_bytes_for_later_are_told_once(pair: tuple[Stream, socket.socket]) -> None:
+    """Who waited leaves the watcher running; it ends with what nobody reads yet, and begins with the next wait."""
+    stream, peer = pair
+    gevent.spawn_later(SOON, peer.sendall, b"first")
+    assert stream.recv() == b"first"
+    peer.sendall(b"second")
+    looks = []
+    stream.watch_close(looks.append)
+    gevent.sleep(SOON)
+    stream.wait_readable()
+    assert (stream.recv(), looks) == (b"second", [])
+
+
+def test_a_stream_at_rest_keeps_no_loop_alive(pair: tuple[Stream, socket.socket]) -> None:
+    stream, peer = pair
+    gevent.spawn_later(SOON, peer.sendall, b"x")
+    assert stream.recv() == b"x"
+    stream.rest()
+    assert gevent.wait(timeout=60)  # nothing is left to wait for
+    peer.sendall(b"y")
+    assert stream.recv() == b"y"
+
+
 @pytest.mark.parametrize("then", ["close", "data", "unwatch"])
 def test_watch_close(pair: tuple[Stream, socket.socket], then: str) -> None:
     stream, peer = pair
