@@ -99,7 +99,7 @@ class FastCGIApp:
         return host(environ, start_response, handle, gateway.refuse)
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Stops the pool."""
+        """Stops the pool, within about `timeout` seconds."""
         self._pool.stop(timeout)
 
     def _gateway(self, mount: str) -> Gateway:

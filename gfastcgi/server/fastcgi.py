@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import gevent
 from gevent import get_hub, socket
@@ -28,6 +28,8 @@ __all__ = ["FastCGIServer", "listener_from_fd", "run"]
 
 _log = logging.getLogger(__name__)
 
+Listener: TypeAlias = "socket.socket | _socket.socket"
+
 _ROLES = {name.lower(): role for role, name in ROLE_NAMES.items()}
 
 _ACCEPTED_AT_ONCE = 16
@@ -37,7 +39,10 @@ _ACCEPT_PAUSE = 0.1
 
 
 def listener_from_fd(fd: int = constants.LISTENSOCK_FILENO) -> socket.socket:
-    """The listening socket that a spawner left on a descriptor (section 2.2). Raises OSError where there is none."""
+    """The listening socket that a spawner left on a descriptor (FastCGI 1.0 section 2.2).
+
+    Raises OSError where there is none.
+    """
     try:
         listener = socket.socket(fileno=fd)
         is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
@@ -52,7 +57,7 @@ def listener_from_fd(fd: int = constants.LISTENSOCK_FILENO) -> socket.socket:
 def run(
     app: WSGIApp | None = None,
     *,
-    listener: socket.socket | None = None,
+    listener: Listener | None = None,
     stop_timeout: float = 30.0,
     on_start: Callable[[FastCGIServer], None] | None = None,
     **options: Any,
@@ -60,7 +65,8 @@ def run(
     """Serves on `listener`, by default that of descriptor 0, until SIGTERM, SIGINT, SIGUSR1 or SIGHUP.
 
     Then requests have `stop_timeout` seconds to end, or until a second signal. `on_start` is called once it accepts;
-    `options` are those of `FastCGIServer`. Returns the signal's number.
+    `options` are those of `FastCGIServer`. Returns the signal's number. Raises OSError where descriptor 0 is
+    no listening socket, and what `FastCGIServer` raises.
     """
     if listener is None:
         listener = listener_from_fd()
@@ -90,18 +96,19 @@ def run(
 class FastCGIServer:
     """Serves `app` in each of `roles`, and `authorizer` and `filter` in theirs; the others are UNKNOWN_ROLE.
 
+    `listener` is a socket that listens, gevent's or the standard library's; the server takes it over, and closes it.
     `app` and `filter` are WSGI applications; a filter finds the file that it works on as `environ["fastcgi.data"]`.
     `authorizer` is a function of a `webob.Request`, such as `@gfastcgi.authorizer` makes.
     Connections beyond `max_connections` wait unaccepted; requests beyond `max_requests` are ended with OVERLOADED.
-    `allowed_addresses`: the IP addresses that may connect; None: those of FCGI_WEB_SERVER_ADDRS (section 3.2); empty:
-    all. `is_multiprocess`: other processes serve the same application (`wsgi.multiprocess`). `environ`: more for every
-    environ. `max_spooled`: bytes in a file for one request that is not read while others may follow it.
-    `write_timeout`: seconds without progress after which a web server that reads nothing is cut off.
+    `allowed_addresses`: the IP addresses that may connect; None: those of FCGI_WEB_SERVER_ADDRS (FastCGI 1.0
+    section 3.2); empty: all. `is_multiprocess`: other processes serve the same application (`wsgi.multiprocess`).
+    `environ`: more for every environ. `max_spooled`: bytes in a file for one request that is not read while others may
+    follow it. `write_timeout`: seconds without progress after which a web server that reads nothing is cut off.
     """
 
     def __init__(
         self,
-        listener: socket.socket,
+        listener: Listener,
         app: WSGIApp | None = None,
         roles: Collection[str] = ("responder",),
         *,

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import signal
+import socket as plain_socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from gfastcgi.fcgi import constants as c
 from gfastcgi.fcgi.connection import EndRequest, UnknownType, Values, WebServer
 from gfastcgi.fcgi.params import encode_pairs
 from gfastcgi.fcgi.records import encode_record
-from gfastcgi.server.fastcgi import listener_from_fd
+from gfastcgi.server.fastcgi import FastCGIServer, listener_from_fd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -442,6 +443,16 @@ def test_descriptors_without_a_listener(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(OSError, match="does not listen"):
         listener_from_fd(ours.fileno())
+
+
+def test_a_listener_of_the_standard_library(rig: Rig) -> None:
+    with plain_socket.create_server(("127.0.0.1", 0)) as listener:
+        server = FastCGIServer(listener, hello)
+        assert listener.fileno() == -1, "the server has it now"
+    server.start()
+    with socket.create_connection(server.address) as sock:
+        assert Client(sock).request().body == b"hello"
+    server.stop(1)
 
 
 def test_repr(rig: Rig) -> None:
