@@ -37,12 +37,17 @@ class Command(NamedTuple):
         found: argparse.ArgumentParser = self._home.parser()
         return found
 
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """What they say. Raises SystemExit when they make no sense, and for --help."""
+        parse = getattr(self._home, "parse", None) or self.parser().parse_args
+        found: argparse.Namespace = parse(arguments)
+        return found
+
     def run(self, arguments: Sequence[str]) -> int:
         """Runs it; faults are told on stderr."""
-        home = self._home
-        options = home.parse(arguments) if hasattr(home, "parse") else home.parser().parse_args(arguments)
+        options = self.parse(arguments)
         try:
-            status: int = home.run(options)
+            status: int = self._home.run(options)
         except ConfigError as error:
             print_faults(error)
         except GfastcgiError as error:

@@ -38,6 +38,10 @@ PEERS = {
     "mod_fcgid": ("/usr/lib/apache2/modules/mod_fcgid.so", "libapache2-mod-fcgid"),
     "caddy": ("/usr/bin/caddy", "caddy"),
     "haproxy": ("/usr/sbin/haproxy", "haproxy"),
+    "mandoc": ("/usr/bin/mandoc", "mandoc"),
+    "bash": ("/bin/bash", "bash"),
+    "zsh": ("/usr/bin/zsh", "zsh"),
+    "fish": ("/usr/bin/fish", "fish"),
     "dokuwiki": ("/usr/share/dokuwiki/doku.php", "dokuwiki"),
 }
 
