@@ -261,12 +261,6 @@ GUARDS = [
     ),
     Guard("client/exchange.py", "        if left <= 0:\n", "        if False:\n", "unit/test_auth.py"),
     Guard(
-        "client/exchange.py",
-        "        stream.read_timeout = min(self.host.read_timeout or self._time_limit, self._left())",
-        "        return",
-        "unit/test_auth.py",
-    ),
-    Guard(
         "client/http.py", "AnswerStalled if begun else BackendTimeout", "BackendTimeout", "unit/test_auth_forward.py"
     ),
     Guard(

@@ -34,11 +34,13 @@ _NOT_PASSED_ON = frozenset({
     "x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-accel-redirect", "content-length", "connection",
     "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
-# What was asked for, what is served for it and how long its body is: no authorizer's word changes that.
+# What was asked for, what is served for it (php-fpm takes settings from variables) and how long its body is: no
+# authorizer's word changes that.
 _NOT_TO_BE_SET = frozenset({
     b"CONTENT_LENGTH", b"DOCUMENT_ROOT", b"FCGI_ROLE", b"GATEWAY_INTERFACE", b"HTTP_CONTENT_LENGTH", b"HTTP_PROXY",
-    b"HTTP_TRANSFER_ENCODING", b"PATH_INFO", b"PATH_TRANSLATED", b"QUERY_STRING", b"REDIRECT_STATUS", b"REQUEST_METHOD",
-    b"REQUEST_URI", b"SCRIPT_FILENAME", b"SCRIPT_NAME", b"SERVER_PROTOCOL",
+    b"HTTP_TRANSFER_ENCODING", b"PATH_INFO", b"PATH_TRANSLATED", b"PHP_ADMIN_VALUE", b"PHP_VALUE", b"QUERY_STRING",
+    b"REDIRECT_STATUS", b"REDIRECT_URI", b"REQUEST_METHOD", b"REQUEST_URI", b"SCRIPT_FILENAME", b"SCRIPT_NAME",
+    b"SERVER_PROTOCOL",
 })  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from gfastcgi.auth.gate import Gate
 from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import AsConfigured
+from gfastcgi.client import exchange
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import (
     AnswerStalled,
@@ -39,15 +41,17 @@ if TYPE_CHECKING:
 class Guard:
     """An authorizer in front of a scripted backend."""
 
-    def __init__(self, backend: ScriptedBackend) -> None:
+    def __init__(self, backend: ScriptedBackend, on_stderr: Callable[[bytes], object] | None = None) -> None:
         self.backend = backend
         self.stderr: list[bytes] = []
+        self.on_stderr = on_stderr or self.stderr.append
 
     def check(self, reply: bytes | Reply, **options: Any) -> Decision:
         self.backend.script = lambda seen: reply
-        host = HostConfig(socket=str(self.backend.address), mode="authorizer", read_timeout=1, **options)
+        options = {"read_timeout": 0.5 if isinstance(reply, Reply) and reply.then == "hang" else 1, **options}
+        host = HostConfig(socket=str(self.backend.address), mode="authorizer", **options)
         pool = Pool(make_hosts([host]), AsConfigured(random.Random(1)), clock=time.monotonic)
-        guard = FastCGIAuthorizer("/x", pool, lambda request, data: self.stderr.append(data))
+        guard = FastCGIAuthorizer("/x", pool, lambda request, data: self.on_stderr(data))
         try:
             return guard.check(request_for("/x/y"), "/www")
         finally:
@@ -113,6 +117,9 @@ def test_no_status(guard: Guard, require: bool) -> None:
         (answer("Status: 200 OK\r\nVariable-A B: 1\r\n\r\n"), BadCGIResponse),
         (answer("Status: 200 OK\r\nVariable-: 1\r\n\r\n"), BadCGIResponse),
         (answer("Status: 200 OK\r\nVariable-1A: 1\r\n\r\n"), BadCGIResponse),
+        (answer("Status: 200 OK\r\nVariable-PHP_VALUE: auto_prepend_file=/tmp/x\r\n\r\n"), BadCGIResponse),
+        (answer("Status: 200 OK\r\nVariable-Php-Admin-Value: open_basedir=/\r\n\r\n"), BadCGIResponse),
+        (answer("Status: 200 OK\r\nVariable-REDIRECT_URI: /x\r\n\r\n"), BadCGIResponse),
         (answer("Status: 403 No\r\n\r\n" + "x" * (1 << 20) + "x"), BadCGIResponse),
     ],
 )
@@ -139,6 +146,28 @@ def test_an_answer_that_drips_has_an_end(backend: Callable[..., ScriptedBackend]
     with pytest.raises(AnswerStalled, match=r"took more than 0\.2 s") as failure:
         guard.check(b"", decision_timeout=0.2)
     assert (failure.value.status_hint, failure.value.cause) == (504, "read_timeout")
+
+
+def test_a_yes_that_is_whole_too_late_is_none(
+    backend: Callable[..., ScriptedBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nobody ever waited for it: what pours has no more time than what drips."""
+    now, told = [100.0], threading.Event()
+    monkeypatch.setattr(exchange, "monotonic", lambda: now[0])
+
+    def talk(connection: BackendConnection) -> None:
+        assert connection.read_request() is not None
+        connection.sock.sendall(record(STDERR, b"wait"))
+        assert told.wait(10)
+        connection.sock.sendall(answer("Status: 200 OK\r\n\r\n"))
+
+    def is_told(_: bytes) -> None:
+        now[0] += 38
+        told.set()
+
+    guard = Guard(backend(talk=talk), is_told)
+    with pytest.raises(AnswerStalled, match="took more than 38 s"):
+        guard.check(b"", decision_timeout=38)
 
 
 @pytest.mark.parametrize(
