@@ -13,6 +13,7 @@ import pwd
 import socket
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -24,9 +25,12 @@ from gfastcgi.cli.daemon import Program, become, start
 from gfastcgi.cli.privileges import make_sure_that_root_is_gone
 from gfastcgi.config import Address
 from gfastcgi.errors import InvalidValue
-from gfastcgi.net.listeners import listen
+from gfastcgi.net.listeners import SocketFile, address_of, listen
 
 __all__ = ["parse", "parser", "run"]
+
+_MOST_ID = 2**32 - 2
+"""Of users and groups on Linux; the one beyond means nobody: setuid(2), chown(2)."""
 
 _EPILOG = """examples:
   gfastcgi spawn -s /run/php.sock -u www-data -C 4 -P /run/php.pid -- /usr/bin/php-cgi
@@ -113,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         listener = _enter(options, plan)
         if options.folder is not None:
-            os.chdir(options.folder)
+            _change_folder(options.folder, listener)
     except OSError as error:
         raise InvalidValue(f"{error.strerror}{': ' + str(error.filename) if error.filename else ''}") from error
     if options.stays:
@@ -121,11 +125,21 @@ def run(options: argparse.Namespace) -> int:
     return start(plan.program, listener, plan.forks, output=output, pid_file=pid_file)
 
 
+def _change_folder(folder: str, listener: socket.socket) -> None:
+    """Raises OSError; nobody will serve `listener` then."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        with suppress(OSError):  # its folder may be out of reach since we became somebody else
+            SocketFile(address_of(listener)).remove()
+        raise
+
+
 def _plan(options: argparse.Namespace) -> _Plan:
     if not options.app and options.shell is None:
         raise InvalidValue("no FastCGI program given, see gfastcgi spawn --help")
     port = _number(options.port or "0", "-p", 65535)
-    if not port and options.socket is None:
+    if not port and not options.socket:
         raise InvalidValue("no socket given (use either -p or -s)")
     if port and options.socket is not None:
         raise InvalidValue("either a unix socket or a TCP port, but not both")
@@ -214,7 +228,7 @@ def _find_identity(user: str | None, group: str | None) -> _Identity:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) > 0
+    return text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_ID
 
 
 def _open_pid_file(filename: str) -> int:
