@@ -10,11 +10,13 @@ import re
 __all__ = ["is_secret", "without_secrets"]
 
 _SECRET = re.compile(
-    r"AUTHORIZATION|COOKIE|PASSW|PHP_AUTH|SECRET|TOKEN|(API|SIGNING|PRIVATE|ACCESS)[-_]?KEY|SESSION|SIGNATURE|CREDENTIAL",
+    r"AUTHORIZATION|COOKIE|PASSW|PASSPHRASE|PASSCODE|PHP_AUTH|SECRET|TOKEN|(API|SIGNING|PRIVATE|ACCESS)[-_]?KEY|SESSION"
+    r"|SESSID|SIGNATURE|CREDENTIAL|(^|[-_])(PWD|JWT|OTP|SID)$|^(AUTH|CODE|KEY|PASS|PIN|SIG)$",
     re.IGNORECASE,
 )
+"""Short words are secrets as whole names only: `code` is OAuth's, `sig` that of a signed URL."""
 _PASSWORD = re.compile(r"(?<=://)([^/?#@\s:]*):([^/?#\s]+)@")
-_PARAMETER = re.compile(r"(?<=[?&;])([^=&;?#\s]+)=([^&;#\s]+)")
+_PARAMETER = re.compile(r"(?<=[?&;#])([^=&;?#\s]+)=([^&;#\s]+)")
 
 
 def is_secret(name: str) -> bool:

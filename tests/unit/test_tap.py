@@ -161,16 +161,26 @@ def test_endless_params_and_heads_take_bounded_room() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["HTTP_COOKIE", "Set-Cookie", "PHP_AUTH_DIGEST", "X-Api-Key", "csrf_token", "Password"]
-)
+    "name",
+    [
+        "HTTP_COOKIE", "Set-Cookie", "PHP_AUTH_DIGEST", "X-Api-Key", "csrf_token", "Password", "PHPSESSID", "DB_PWD",
+        "code", "X-JWT", "sig",
+    ],
+)  # fmt: skip
 def test_secret_names(name: str) -> None:
     assert is_secret(name)
     assert without_secrets(name, "12345") == "(5 bytes)"
 
 
+@pytest.mark.parametrize("name", ["QUERY_STRING", "AUTH_TYPE", "HTTP_ACCEPT_ENCODING", "SIDE", "KEYBOARD", "PATH"])
+def test_names_without_a_secret(name: str) -> None:
+    assert not is_secret(name)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
+        ("Location", "https://a/cb#access_token=xyz&code=12", "https://a/cb#access_token=(3 bytes)&code=(2 bytes)"),
         ("REQUEST_URI", "/x?a=1&access_token=xyz#f", "/x?a=1&access_token=(3 bytes)#f"),
         ("QUERY_STRING", "password=p&a=1;session=q", "password=(1 bytes)&a=1;session=(1 bytes)"),
         ("HTTP_REFERER", "http://h/?TOKEN=abc def", "http://h/?TOKEN=(3 bytes) def"),
