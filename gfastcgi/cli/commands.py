@@ -73,6 +73,7 @@ COMMANDS = {
     "conformance": Command(
         "conformance", EXIT_CHECK, "what a gateway, ours or another, makes of every answer of an authorizer"
     ),
+    "completion": Command("completion", EXIT_CHECK, "a script by which bash, zsh or fish completes all of this"),
 }
 
 

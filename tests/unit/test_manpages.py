@@ -22,10 +22,9 @@ MANUAL: dict[str, Any] = runpy.run_path(str(ROOT / "contrib/manpages.py"))
 
 
 def examples(name: str) -> list[list[str]]:
-    """The arguments of each example of a command's help, without what they are piped into."""
+    """The arguments of each example of a command's help, without where their output goes."""
     lines = (COMMANDS[name].parser().epilog or "").splitlines()
-    words = [shlex.split(line) for line in lines if line.startswith(f"  gfastcgi {name}")]
-    return [line[2 : line.index("|") if "|" in line else None] for line in words]
+    return [shlex.split(re.split(r" [|>] ", line)[0])[2:] for line in lines if line.startswith(f"  gfastcgi {name}")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
