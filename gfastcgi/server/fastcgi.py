@@ -10,6 +10,7 @@ import _socket
 import ipaddress
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
@@ -34,6 +35,8 @@ _ROLES = {name.lower(): role for role, name in ROLE_NAMES.items()}
 
 _ACCEPTED_AT_ONCE = 16
 """Connections that one turn of the hub takes where no other process may want them."""
+_OTHER_DESCRIPTORS = 64
+"""How many are left to the application, and to spooled content."""
 _ACCEPT_PAUSE = 0.1
 """Seconds until the next try when no connection could be accepted."""
 
@@ -99,7 +102,8 @@ class FastCGIServer:
     `listener` is a socket that listens, gevent's or the standard library's; the server takes it over, and closes it.
     `app` and `filter` are WSGI applications; a filter finds the file that it works on as `environ["fastcgi.data"]`.
     `authorizer` is a function of a `webob.Request`, such as `@gfastcgi.authorizer` makes.
-    Connections beyond `max_connections` wait unaccepted; requests beyond `max_requests` are ended with OVERLOADED.
+    Connections beyond `max_connections`, or beyond what RLIMIT_NOFILE leaves room for, wait unaccepted; requests beyond
+    `max_requests` are ended with OVERLOADED.
     `allowed_addresses`: the IP addresses that may connect; None: those of FCGI_WEB_SERVER_ADDRS (FastCGI 1.0
     section 3.2); empty: all. `is_multiprocess`: other processes serve the same application (`wsgi.multiprocess`).
     `environ`: more for every environ. `max_spooled`: bytes in a file for one request that is not read while others may
@@ -123,6 +127,7 @@ class FastCGIServer:
         write_timeout: float = 60.0,
     ) -> None:
         """Raises ValueError for a role that there is not, or one with two to play it."""
+        max_connections = _most_connections(max_connections)
         values = {
             constants.MAX_CONNS: b"%d" % max_connections,
             constants.MAX_REQS: b"%d" % max_requests,
@@ -232,6 +237,12 @@ class FastCGIServer:
         self._connections.discard(connection)
         if was_full:
             self._watch()
+
+
+def _most_connections(wanted: int) -> int:
+    """What is told of it (GET_VALUES) has to be true: no more than there can be descriptors."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if descriptors == resource.RLIM_INFINITY else max(1, min(wanted, descriptors - _OTHER_DESCRIPTORS))
 
 
 def _cast(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket as plain_socket
 import subprocess
@@ -108,6 +109,17 @@ def test_get_values_and_unknown_management_records(rig: Rig) -> None:
     client.send(encode_record(42, 0, b"?"))
     client.read(lambda: len(client.others) == 2)
     assert client.others[1] == UnknownType(42)
+
+
+@pytest.mark.parametrize(("descriptors", "told"), [(256, 192), (10, 1), (4096, 1024), (resource.RLIM_INFINITY, 1024)])
+def test_no_more_connections_are_promised_than_there_are_descriptors(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, descriptors: int, told: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (descriptors, descriptors))
+    client = rig.serve(hello)
+    client.send(client.core.get_values([c.MAX_CONNS]))
+    client.read(lambda: client.others)
+    assert client.others == [Values({c.MAX_CONNS: b"%d" % told})]
 
 
 def test_a_role_that_nobody_plays(rig: Rig) -> None:
