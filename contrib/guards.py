@@ -288,6 +288,12 @@ GUARDS = [
         "if epoch is None:",
         "interop/test_shared_decisions.py",
     ),
+    Guard(
+        "auth/recheck.py",
+        "        except (gevent.GreenletExit, gevent.Timeout) as error:",
+        "        except ZeroDivisionError as error:",
+        "unit/test_auth_recheck.py",
+    ),
     # The way through the gateway.
     Guard("gateway.py", "if not place.gates:", "if True:", "fault/test_authz_paths.py"),
     Guard(

@@ -51,13 +51,17 @@ class Recheck:
             self._watch = None
 
     def _run(self) -> None:
-        while True:
-            gevent.sleep(self._seconds)
-            reason = self._ask()
-            if reason:
-                log.warning("request %s: cut: %s", self._request.id, reason)
-                gevent.get_hub().loop.run_callback(self._cut)
-                return
+        reason = ""
+        try:
+            while not reason:
+                gevent.sleep(self._seconds)
+                reason = self._ask()
+        except (gevent.GreenletExit, gevent.Timeout) as error:
+            # Ours, from `stop`; or an authorizer's, who has ended the greenlet that watches, or left a timer in it.
+            reason = f"its authorizers could not be asked again: {error!r}"
+        if self._sender is not None:
+            log.warning("request %s: cut: %s", self._request.id, reason)
+            gevent.get_hub().loop.run_callback(self._cut)
 
     def _cut(self) -> None:
         """Runs in the hub, where the sender waits; by then it may have come to its end."""

@@ -32,7 +32,7 @@ class Question:
         self.count += 1
         self.asked.set()
         said = self.says.pop(0) if len(self.says) > 1 else self.says[0]
-        if isinstance(said, Exception):
+        if isinstance(said, BaseException):
             raise said
         return bool(said)
 
@@ -105,11 +105,13 @@ def response(request: pytest.FixtureRequest, tmp_path: Path) -> webob.Response:
     return webob.Response(app_iter=FileBody([b"a" * 15, (open_beneath(str(tmp_path), "/f"), 0, 0)]))
 
 
-@pytest.mark.parametrize("says", [False, BackendTimeout("x"), ValueError("x")])
+@pytest.mark.parametrize(
+    "says", [False, BackendTimeout("x"), ValueError("x"), gevent.GreenletExit(), gevent.Timeout(9, None)]
+)
 def test_a_no_ends_it(response: webob.Response, says: Any, caplog: pytest.LogCaptureFixture) -> None:
     question = Question(True, True, says)
     reader, sender = start(response, question)
-    sender.join()
+    sender.join(timeout=10)
     assert isinstance(sender.value, ClientClosed)
     assert (question.count, reader.taken) == (3, 0)
     assert "cut: its authorizers" in caplog.text
