@@ -19,9 +19,9 @@ from gfastcgi.cli.commands import COMMANDS
 FOLDER = Path(__file__).parent / "man"
 
 _SUMMARY = "access-control gateway for FastCGI"
-_ORDER = ("EXAMPLES", "KEYS", "SIGNALS", "EXIT STATUS", "NOTES")
-_HEADING = re.compile(r"(example|examples|keys|signals|exit status): *(.*)")
-_LISTED = re.compile(r"  (\d+)  (.*)")
+_ORDER = ("COMMANDS", "EXAMPLES", "KEYS", "SIGNALS", "EXIT STATUS", "NOTES")
+_HEADING = re.compile(r"(commands|example|examples|keys|signals|exit status)(?: \(.*\))?: *(.*)")
+_LISTED = re.compile(r"  (\d+|gfastcgi \w+) {2,}(.*)")
 _SPECIAL = str.maketrans({"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"})
 
 
@@ -50,10 +50,6 @@ def page(parser: argparse.ArgumentParser, summary: str, others: Iterable[str]) -
     lines += [".SH SYNOPSIS", *_synopsis(parser)]
     lines += [".SH DESCRIPTION", *_filled([parser.description or ""])]
     lines += [line for group in parser._action_groups for line in _group(group)]
-    if parser.prog == "gfastcgi":
-        lines += [".SH COMMANDS"]
-        for each, known in COMMANDS.items():
-            lines += [".TP", f"\\fBgfastcgi {escape(each)}\\fR", *_filled([known.summary])]
     sections = _sections(parser.epilog or "")
     for title in filter(sections.__contains__, _ORDER):
         body = list(_body(sections[title]))
@@ -151,7 +147,7 @@ def _body(lines: Sequence[str]) -> Iterator[str]:
         if is_code:
             yield _guard(escape(line.removeprefix("  ")))
         elif listed:
-            yield from (".TP", listed[1], *_filled([listed[2]]))
+            yield from (".TP", rf"\fB{escape(listed[1])}\fR", *_filled([listed[2]]))
         elif line:
             text.append(line)
 
@@ -164,7 +160,7 @@ def _paragraph(lines: Sequence[str]) -> Iterator[str]:
         return
     for item in items:
         number, _, text = item.partition(" ")
-        yield from (".TP", number, *_filled([text]))
+        yield from (".TP", rf"\fB{number}\fR", *_filled([text]))
 
 
 def _filled(lines: Iterable[str]) -> Iterator[str]:

@@ -26,7 +26,7 @@ log = logging.getLogger("gfastcgi")
 
 _MODE = 0o600
 _SECONDS = 10.0
-_LONGEST_LINE = 1 << 20
+_LONGEST_LINE = 1 << 24
 
 Commands = Mapping[str, Callable[[], Mapping[str, Any]]]
 

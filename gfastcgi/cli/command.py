@@ -22,7 +22,14 @@ _VERSION_LINE = f"gfastcgi/{__version__} - an access-control gateway for FastCGI
 _EPILOG = f"""commands (each has its own --help):
 {summaries()}
 
-signals: SIGTERM and SIGINT stop gracefully (a second one at once), SIGHUP reopens the logs"""
+examples:
+  gfastcgi -t -f /etc/gfastcgi/site.conf
+  gfastcgi -D -f /etc/gfastcgi/site.conf
+  gfastcgi demo
+
+signals: SIGTERM and SIGINT stop gracefully (a second one at once), SIGHUP reopens the logs
+
+exit status: 0 done; 1 a check that failed; 2 the arguments make no sense; 255 the server could not start"""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -48,10 +48,12 @@ def whole_screen() -> Iterator[None]:
 def draw(lines: Sequence[Line]) -> None:
     """Puts `lines` on the screen, as many as there is room for. Raises OSError when the terminal is gone."""
     size = os.get_terminal_size(sys.stdout.fileno())
-    shown = list(lines[: size.lines])
-    if len(lines) > size.lines > 1:
-        shown[-1] = Line(f"... {len(lines) - size.lines + 1} more lines", "dim")
-    text = "\x1b[K\n".join(paint(line.text[: size.columns], line.style, sys.stdout) for line in shown)
+    # Serial lines say 0.
+    width, height = size.columns or 80, size.lines or 24
+    shown = list(lines[:height])
+    if len(lines) > height:
+        shown[-1] = Line(f"... {len(lines) - height + 1} more lines", "dim")
+    text = "\x1b[K\n".join(paint(line.text[:width], line.style, sys.stdout) for line in shown)
     _write(f"\x1b[H{text}\x1b[J")
 
 

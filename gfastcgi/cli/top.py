@@ -88,17 +88,10 @@ def run(options: argparse.Namespace) -> int:
     """Shows it. Raises `ConfigError`; `ControlError` when there is no gateway."""
     path = socket_of(options)
     looks = Looks(lambda: command(path, "overview"), time.monotonic)
-    first = looks.take()
     over = Event()
     try:
         with _ended_by_signals(over):
-            if options.once or not (options.json or is_screen()):
-                if not over.wait(options.interval):
-                    _print(looks.take(), options)
-            elif options.json:
-                _until(over, lambda: _follow(looks, over, options))
-            else:
-                _until(over, lambda: _View(first, options).show(looks, over))
+            _until(over, lambda: _watch(looks, over, options))
     except BrokenPipeError:
         # Whoever read our output has left: as if the signal, which Python ignores, had ended us.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -107,12 +100,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _until(over: Event, work: Callable[[], None]) -> None:
-    """Works until it is `over`, whatever the work waits for then. Raises the OSErrors that it raises."""
+    """Works until it is `over`, whatever the work waits for then. Raises what it raises."""
 
-    def attempt() -> OSError | None:
+    def attempt() -> Exception | None:
         try:
             work()
-        except OSError as error:
+        except Exception as error:
             # Left to the greenlet it would be told as a traceback.
             return error
         return None
@@ -122,8 +115,19 @@ def _until(over: Event, work: Callable[[], None]) -> None:
     gevent.wait(either, count=1)
     working.kill()
     error = working.get()
-    if isinstance(error, OSError):
+    if isinstance(error, Exception):
         raise error
+
+
+def _watch(looks: Looks, over: Event, options: argparse.Namespace) -> None:
+    first = looks.take()
+    if options.once or not (options.json or is_screen()):
+        gevent.sleep(options.interval)
+        _print(looks.take(), options)
+    elif options.json:
+        _follow(looks, options)
+    else:
+        _View(first, options).show(looks, over)
 
 
 @contextmanager
@@ -145,10 +149,11 @@ def _print(told: Overview, options: argparse.Namespace) -> None:
     print("\n".join(line.text for line in table(told, sort=options.sort, width=width)), flush=True)
 
 
-def _follow(looks: Looks, over: Event, options: argparse.Namespace) -> None:
+def _follow(looks: Looks, options: argparse.Namespace) -> None:
     """A line for each look; an outage is said once."""
     is_away = False
-    while not over.wait(options.interval):
+    while True:
+        gevent.sleep(options.interval)
         try:
             told = looks.take()
         except ControlError as error:

@@ -8,6 +8,7 @@ import os
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -47,9 +48,9 @@ def top(*arguments: str) -> subprocess.CompletedProcess[str]:
 class Terminal:
     """`gfastcgi top` on a pseudo-terminal."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, lines: int = LINES, columns: int = COLUMNS) -> None:
         self.fd, self._inside = os.openpty()
-        fcntl.ioctl(self._inside, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        fcntl.ioctl(self._inside, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._before = termios.tcgetattr(self._inside)
         self.shown = ""
         """All that was written."""
@@ -95,8 +96,8 @@ class Terminal:
 def terminal() -> Iterator[Callable[..., Terminal]]:
     made: list[Terminal] = []
 
-    def make(*arguments: str) -> Terminal:
-        made.append(Terminal(*arguments))
+    def make(*arguments: str, **size: int) -> Terminal:
+        made.append(Terminal(*arguments, **size))
         return made[-1]
 
     yield make
@@ -195,18 +196,34 @@ def control(gateway: Callable[..., Gateway], tmp_path: Path) -> str:
 
 
 def test_signals(control: str, terminal: Callable[..., Terminal]) -> None:
-    screens = [terminal("--socket", control, "--interval", "60") for _ in range(3)]
-    for screen in screens:
-        screen.wait_for("requests 0")
+    sizes = ({}, {"lines": 4}, {"lines": 0, "columns": 0})
+    screens = [terminal("--socket", control, "--interval", "60", **size) for size in sizes]
+    for screen, last in zip(screens, ("BACKEND", r"\.\.\. 4 more lines", "BACKEND"), strict=True):
+        screen.wait_for(rf"requests 0.*{last}[^\n]*\x1b\[J")
     screens[0].type(b"\x1a\x03")
     screens[1].process.send_signal(signal.SIGTERM)
     assert [screen.leave() for screen in screens[:2]] == [0, 0]
+    # The third one's terminal goes away.
     os.close(screens[2].fd)
     screens[2].fd = os.dup(screens[2]._inside)
     assert screens[2].process.wait(10) == 0
 
 
-def test_json_follows(control: str) -> None:
+def test_ctrl_c_while_nobody_answers(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    path = str(tmp_path / "silent.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        screen = terminal("--socket", path)
+        with listener.accept()[0] as client:
+            assert client.recv(100) == b'{"command": "overview"}\n'
+            screen.type(b"\x03")
+            assert screen.process.wait(10) == 0
+    os.set_blocking(screen.fd, False)
+    assert os.read(screen.fd, 65536) == b"^C"
+
+
+def test_json_follows(control: str, gateway: Callable[..., Gateway], tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "gfastcgi", "top", "--socket", control, "--json", "--interval", "0.05"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV,
@@ -215,6 +232,12 @@ def test_json_follows(control: str) -> None:
     assert process.stderr is not None
     lines: list[dict[str, Any]] = [json.loads(process.stdout.readline()) for _ in range(2)]
     assert lines[0]["seconds"] < lines[1]["seconds"]
+    os.kill(lines[0]["pid"], signal.SIGTERM)
+    assert process.stderr.readline().startswith("gfastcgi: the gateway is gone, waiting for it: ")
+    gateway(f'server.control-socket = "{tmp_path}/control.sock"\n')
+    assert process.stderr.readline() == "gfastcgi: the gateway is back\n"
+    later = next(told for told in map(json.loads, process.stdout) if told["pid"] != lines[0]["pid"])
+    assert later["per_second"] is None
     process.stdout.close()
     assert process.wait(10) == 128 + signal.SIGPIPE
     assert process.stderr.read() == ""

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import webob
 
 from gfastcgi import assemble
-from gfastcgi.auth.gate import Counts
+from gfastcgi.auth.base import Allow, Deny
+from gfastcgi.auth.gate import Counts, Gate
 from gfastcgi.backend.backend import make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.balance import POLICIES
@@ -19,6 +21,7 @@ from gfastcgi.cli.top import Looks
 from gfastcgi.cli.top_table import SORTS, Line, table
 from gfastcgi.config import Config, Extension, HostConfig, Settings
 from gfastcgi.control import ControlError
+from gfastcgi.errors import ConnectError, StreamError
 from gfastcgi.status import authorizers_of, backends_of
 from gfastcgi.status.rates import with_rates
 
@@ -98,6 +101,38 @@ def test_an_app_tells_all_of_it() -> None:
         ((".php",), "authorizer"),
     }
     assert with_rates(told, None, 0)["per_second"] is None
+
+
+YES, NO = Allow(), Deny(webob.Response(status=403))
+
+
+@pytest.mark.parametrize("audit", [None, lambda request, verdict: None])
+def test_a_gate_counts_what_it_decides(audit: Any) -> None:
+    answers: list[Any] = [YES, NO, ConnectError("nobody"), "what", StreamError("the client left"), YES]
+
+    class Told:
+        def check(self, request: object, root: str) -> Any:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    gate = Gate("/", Told(), audit=audit)
+    request: Any = SimpleNamespace(id="1")
+    assert [gate.decide(request, "/") for _ in range(2)] == [YES, NO]
+    for expected in (ConnectError, TypeError, StreamError):
+        with pytest.raises(expected):
+            gate.decide(request, "/")
+    assert repr(gate.counts) == "<Counts 1 allowed, 1 denied, 2 failed, 0 kept>"
+    assert gate.decide_anew(request, "/") is YES
+    assert gate.counts.allowed == 1
+
+
+def test_decisions_without_a_question_are_counted_apart() -> None:
+    counts = Counts()
+    for decision, source in ((YES, "asked"), (YES, "memory"), (NO, "shared"), (YES, "grant"), (YES, "stale")):
+        counts.add(decision, source)  # type: ignore[arg-type]
+    assert (counts.allowed, counts.denied, counts.failed, counts.kept) == (4, 1, 0, 4)
 
 
 # Rates
