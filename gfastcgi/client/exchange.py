@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import Protocol
 
 import gevent
 
-from gfastcgi import balance
 from gfastcgi.backend.backend import Proc
 from gfastcgi.backend.pool import Lease, Pool
 from gfastcgi.cgi.response import Head, parse_head
+from gfastcgi.client.connection import REQUEST_ID, Connection, RequestBody, RequestKey
 from gfastcgi.client.leasing import obtain
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import (
@@ -38,13 +37,11 @@ from gfastcgi.errors import (
     UnknownRole,
 )
 from gfastcgi.fcgi import constants
-from gfastcgi.fcgi.connection import EndRequest, Stderr, Stdout, WebServer
+from gfastcgi.fcgi.connection import EndRequest, Stderr, Stdout
 from gfastcgi.net.streams import Stream, connect
 
-__all__ = ["Connection", "Exchange"]
+__all__ = ["Exchange"]
 
-# One request at a time on a connection: the id is always the same (multiplexing backends are the exception).
-REQUEST_ID = 1
 _MOST_CONNECTS = 5
 _STDERR_LOGGED = 65536
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -52,40 +49,6 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FIRST_MOMENT = 0.02
 _MOMENT = 0.001
 _LARGEST_GATHERING = 65536
-
-
-class RequestBody(Protocol):
-    """What is sent as STDIN."""
-
-    length: int | None
-
-    def read(self) -> bytes: ...
-    def close(self) -> None: ...
-
-
-class RequestKey(balance.RequestKey, Protocol):
-    """What balancing and retrying look at."""
-
-    @property
-    def method(self) -> str: ...
-
-
-class Connection:
-    """A connection to a proc, with the protocol's state."""
-
-    __slots__ = ("core", "is_reused", "stream")
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.core = WebServer()
-        self.is_reused = False
-
-    def __repr__(self) -> str:
-        return f"<Connection {self.stream!r}>"
-
-    def close(self) -> None:
-        """Closes the stream."""
-        self.stream.close()
 
 
 class Exchange:
@@ -190,6 +153,8 @@ class Exchange:
             stdin=stdin,
         )
         stream = connection.stream
+        # A kept connection may have been made for another entry that names the address.
+        stream.read_timeout, stream.write_timeout = host.read_timeout, host.write_timeout
         sent = stream.send(data)
         self._was_seen = sent > 0
         if sent < len(data) or stdin is None or self._data is not None:
@@ -209,8 +174,6 @@ class Exchange:
             timeout = min(timeout or self._time_limit, self._left())
         stream = connect(lease.proc.address, timeout)
         self._pool.connected(lease)
-        stream.read_timeout = host.read_timeout
-        stream.write_timeout = host.write_timeout
         self._connection = Connection(stream)
         return self._connection
 

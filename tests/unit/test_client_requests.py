@@ -420,6 +420,18 @@ def test_weights_and_keys(backend: Callable[..., ScriptedBackend]) -> None:
     assert sorted(len(peer.requests) - count for peer, count in zip(peers, counts, strict=True)) == [0, 6]
 
 
+def test_entries_of_one_address_keep_their_own_timeouts(backend: Callable[..., ScriptedBackend]) -> None:
+    peer = backend()
+    hosts = [HostConfig(socket=str(peer.address), max_connections=1, read_timeout=seconds) for seconds in (5, 7)]
+    found = set()
+    with Pool(hosts, balance="round-robin") as pool:
+        for _ in hosts:
+            pool.request({}).close()
+            (kept,) = pool.backend.hosts[0].procs[0].idle
+            found.add(kept.stream.read_timeout)
+    assert (found, peer.connections) == ({5, 7}, 1)
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     with Client(f"unix:{tmp_path}/none.sock") as nobody:
         with pytest.raises(ConnectError):
