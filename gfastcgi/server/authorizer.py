@@ -22,7 +22,8 @@ Decide = Callable[[webob.Request], Any]
 
 an `Allow`: its variables become meta-variables of the request; a `Deny`: its response goes to the client; `True`: yes;
 a `str`: yes, and REMOTE_USER; `False`, `None` or "": a plain 403; a `webob.Response`: as the protocol has it, 200
-allows with the response's `Variable-NAME` fields, all else denies. A `webob.exc` exception is a denial.
+without a body allows with the response's `Variable-NAME` fields, all else denies. A `webob.exc` exception is a denial,
+and so is every response of what `@gfastcgi.authorizer` made, as in the gateway: with 200 it is a fault there.
 """
 
 
@@ -31,6 +32,8 @@ class Authorizer:
 
     def __init__(self, decide: Decide) -> None:
         self._decide = decide
+        # The gateway has these as well, and takes each of their responses for a no.
+        self._denies_by_response = hasattr(decide, "check")
 
     def __repr__(self) -> str:
         return f"<Authorizer {self._decide!r}>"
@@ -40,15 +43,21 @@ class Authorizer:
         with gevent.Timeout(getattr(self._decide, "time_limit", 0) or None):
             try:
                 answer = self._decide(webob.Request(environ))
-            except WSGIHTTPException as error:  # both an answer and an exception
-                answer = Deny(error)
-        response = _response(answer)
+            except WSGIHTTPException as error:
+                answer = error
+            if isinstance(answer, WSGIHTTPException) or (
+                isinstance(answer, webob.Response) and self._denies_by_response
+            ):
+                answer = Deny(answer)
+            response = _response(answer)
         chunks: Iterable[bytes] = response(environ, start_response)
         return chunks
 
 
 def _response(answer: Any) -> webob.Response:
     if isinstance(answer, webob.Response):
+        if answer.status_int == 200 and answer.body:
+            raise ValueError("200 allows, and nobody sees its body: a page for the client has another status")
         return answer
     if isinstance(answer, Allow):
         return _allowed(answer)

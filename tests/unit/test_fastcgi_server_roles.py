@@ -9,6 +9,7 @@ import gevent
 import pytest
 import webob.exc
 from fcgirig import Rig, echo, hello, params, told
+from filerig import ask
 from gevent import socket
 from gevent.event import Event
 
@@ -63,8 +64,12 @@ def test_what_is_raised_is_no_yes(rig: Rig, answer: Exception, status: int) -> N
 
 
 @pytest.mark.parametrize(
-    "answer", [1, 0, b"ada", "a\r\nb", [], Deny(webob.Response("open")), Allow({b"A": b"1\r\nStatus: 200"})]
-)
+    "answer",
+    [
+        1, 0, b"ada", "a\r\nb", [], Deny(webob.Response("open")), Allow({b"A": b"1\r\nStatus: 200"}),
+        webob.Response("please log in"), webob.Response(app_iter=iter([b"please log in"])), webob.exc.HTTPOk("please"),
+    ],
+)  # fmt: skip
 def test_what_is_no_answer_denies(rig: Rig, answer: Any) -> None:
     found = rig.serve(authorizer=lambda request: answer).request(role=c.AUTHORIZER)
     assert found.head.startswith(b"Status: 500 ")
@@ -82,6 +87,19 @@ def test_the_decorator_and_its_time_limit(rig: Rig) -> None:
     assert b"Variable-REMOTE_USER: GET" in client.request(role=c.AUTHORIZER).head
     assert client.request(role=c.AUTHORIZER, pairs=params(REQUEST_METHOD="POST")).head.startswith(b"Status: 500 ")
     assert client.request(role=c.RESPONDER).end == EndRequest(1, 0, c.UNKNOWN_ROLE)
+
+
+@pytest.mark.parametrize(("status", "answered"), [(403, 403), (302, 302), (200, 500)])
+def test_what_is_a_no_in_the_gateway_is_no_yes_here(rig: Rig, status: int, answered: int) -> None:
+    """There every response of such a function goes to the client: a page to log in may have 200."""
+
+    @authorizer
+    def guard(request: webob.Request) -> webob.Response:
+        return webob.Response(status=status)
+
+    assert isinstance(guard.check(ask("/"), "/"), Deny)
+    found = rig.serve(authorizer=guard).request(role=c.AUTHORIZER)
+    assert found.head.startswith(b"Status: %d " % answered)
 
 
 def test_an_application_in_several_roles(rig: Rig) -> None:
