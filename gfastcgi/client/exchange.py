@@ -56,6 +56,12 @@ class Exchange:
     a filter's FCGI_DATA. `time_limit` is seconds from the first lease to the end of the answer, 0: none.
     """
 
+    __slots__ = (
+        "_body", "_connection", "_data", "_end", "_feed_error", "_feeder", "_has_answered", "_has_begun", "_has_head",
+        "_is_repeatable", "_is_retry", "_lease", "_log_stderr", "_on_interim", "_params", "_pieces", "_pool",
+        "_request", "_role", "_stderr_left", "_time_limit", "_was_seen", "app_status", "host", "is_complete",
+    )  # fmt: skip
+
     def __init__(
         self,
         pool: Pool,
