@@ -466,4 +466,19 @@ GUARDS = [
     Guard("files/xaccel.py", "if file.is_regular:", "if True:", "unit/test_xaccel.py"),
     Guard("files/xaccel.py", 'stem = prefix.rstrip("/") + "/"', "stem = prefix", "unit/test_xaccel.py"),
     Guard("files/xaccel.py", "not host.x_accel_redirect or", "", "unit/test_xaccel.py"),
+    # What our FastCGI server takes for a yes.
+    Guard("server/authorizer.py", "if response.status_int == 200:", "if False:", "unit/test_fastcgi_server_roles.py"),
+    Guard(
+        "server/authorizer.py",
+        "answer.status_int == 200 and answer.body",
+        "False",
+        "unit/test_fastcgi_server_roles.py",
+    ),
+    Guard("server/authorizer.py", 'hasattr(decide, "check")', "False", "unit/test_fastcgi_server_roles.py"),
+    Guard(
+        "server/authorizer.py",
+        'answer is False or answer is None or answer == ""',
+        "answer is False",
+        "unit/test_fastcgi_server_roles.py",
+    ),
 ]
