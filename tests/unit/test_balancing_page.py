@@ -10,6 +10,7 @@ from typing import Any
 from gfastcgi import assemble, lighttpd
 from gfastcgi.balance import POLICIES
 from gfastcgi.balance.conformance import Host, Request, check
+from gfastcgi.plugins import BALANCE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "balancing.md").read_text()
 
@@ -40,3 +41,7 @@ def test_the_tables_name_every_balance() -> None:
         if table.startswith("| balance |"):
             named = [name for row in table.splitlines()[2:] for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
             assert set(named) | {"fair"} == set(POLICIES)
+
+
+def test_a_package_says_so_where_it_is_looked_for() -> None:
+    assert f'[project.entry-points."{BALANCE}"]\n' in block("toml")
