@@ -1,4 +1,4 @@
-"""How long an authorizer lets its answer be kept: Cache-Control, Age and Vary (RFC 9111 sections 4.2 and 5.2.2).
+"""How long an authorizer lets its answer be kept: Cache-Control, Age, Expires, Pragma, Vary (RFC 9111 sections 4.2, 5).
 
 Contract: what cannot be understood keeps nothing. `private` is no hindrance: a decision is kept for one client's
 credentials, never shared between two.
@@ -18,6 +18,7 @@ def max_age(fields: Iterable[tuple[str, str]]) -> float | None:
     """Seconds that the answer with these `fields` may be kept: None when it says nothing of that, 0: not at all."""
     limit: int | None = None
     age = 0
+    is_old = False
     for field, value in fields:
         name = field.lower()
         if name == "cache-control":
@@ -30,9 +31,14 @@ def max_age(fields: Iterable[tuple[str, str]]) -> float | None:
                     limit = seconds if limit is None else min(limit, seconds)
         elif name == "vary" and "*" in value:
             return 0
+        elif name == "expires" or (name == "pragma" and "no-cache" in value.lower()):
+            # What HTTP/1.0 has for it; a max-age beside it holds. A date says no number of seconds: none are taken.
+            is_old = True
         elif name == "age":
             age = max(age, _number(value.strip(), otherwise=1 << 31))
-    return None if limit is None else max(0, limit - age)
+    if limit is None:
+        return 0 if is_old else None
+    return max(0, limit - age)
 
 
 def vary(fields: Iterable[tuple[str, str]]) -> tuple[bytes, ...]:

@@ -16,7 +16,16 @@ from gfastcgi.lighttpd.kinds import Context, Kind, array, text
 from gfastcgi.lighttpd.nodes import Array, Item, Value, describe
 from gfastcgi.lighttpd.report import nearest
 
-__all__ = ["auth_cache", "field_names", "login_url", "redis_url", "requirements", "service_url", "variable_names"]
+__all__ = [
+    "auth_cache",
+    "field_names",
+    "key_fault",
+    "login_url",
+    "redis_url",
+    "requirements",
+    "service_url",
+    "variable_names",
+]
 
 _ALGORITHMS = ("SHA-256", "MD5")
 _OPTIONS = ("method", "realm", "require", "algorithm")
@@ -26,6 +35,18 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 # What CGI gives these fields for is not the client's to say, whoever stands in between (see cgi/metavars).
 _NEVER = frozenset({"proxy", "redirect-status", "x-sendfile-type", "x-accel-mapping", "content-length"})
+
+
+_NO_PATH = re.compile(r"//|/\.{1,2}(?:/|\Z)|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f\\]")
+
+
+def key_fault(key: str) -> str:
+    """Why `key` guards nothing of what it seems to: "": it may be the beginning or the end of a path."""
+    if _NO_PATH.search(key):
+        return f'no path has "{key}": paths are decoded, without doubled slashes and dot segments'
+    if key.endswith("/") and not key.startswith("/"):
+        return f'"{key}" is the end of paths, not their beginning: that would be "/{key}"'
+    return ""
 
 
 def _requirements(value: Value, context: Context) -> tuple[Requirement, ...]:
@@ -42,6 +63,8 @@ def _requirement(item: Item, context: Context) -> Requirement | None:
     if prefix is None or not isinstance(item.value, Array) or (prefix and not prefix.startswith("/")):
         fault('a requirement looks like "/path" => ( "method" => ..., "realm" => ..., "require" => ... )')
         return None
+    if key_fault(prefix):
+        fault(key_fault(prefix))
     given: dict[str, str] = {}
     for option in item.value:
         name = option.key or ""

@@ -12,6 +12,7 @@ from typing import Any
 
 from gfastcgi.config import AUTHORIZER_READ_TIMEOUT, Extension, HostConfig, Where
 from gfastcgi.errors import InvalidValue, UnknownOption
+from gfastcgi.lighttpd.access import key_fault
 from gfastcgi.lighttpd.kinds import Context
 from gfastcgi.lighttpd.nodes import Array, Item, Value, describe
 from gfastcgi.lighttpd.options import HOST_OPTIONS
@@ -32,6 +33,9 @@ _FOR_AUTHORIZERS = (
     "cache", "decision-timeout", "independent", "login", "mode-compat", "preflight", "recheck", "require-status",
     "stale-allow", "variables",
 )  # fmt: skip
+
+_OF_THE_GATE = ("cache", "decision-timeout", "docroot", "independent", "login", "preflight", "recheck", "stale-allow")
+"""Options of authorizers that say what a gate is, not how one of its backends is reached."""
 
 
 class HostMaker:
@@ -55,8 +59,12 @@ class HostMaker:
                 continue
             known = self._extensions.get((key, id(item.value)))
             if known is None:
+                faults = len(self.report.errors)
                 known = Extension(key, self._host_list(key, item.value), item.where)
                 self._extensions[key, id(item.value)] = known
+                authorizers = [host for host in known.hosts if host.mode == "authorizer"]
+                if authorizers and len(self.report.errors) == faults:
+                    self._check_gate(known, authorizers)
             found.append(known)
         return tuple(found)
 
@@ -71,6 +79,18 @@ class HostMaker:
                 message = f'fastcgi.server: "{key}" has another authorizer beside the one over "url" or in "python"'
                 self.report.error(InvalidValue, message, elsewhere.where)
         return self._hosts[id(value)]
+
+    def _check_gate(self, extension: Extension, authorizers: list[HostConfig]) -> None:
+        """A gate that stands elsewhere than it seems to, or is another one for some requests, would be open."""
+        fault = key_fault(extension.key)
+        if fault:
+            self.report.error(InvalidValue, f"fastcgi.server: {fault}", extension.where)
+        for name in _OF_THE_GATE:
+            attribute = HOST_OPTIONS[name].attributes[0]
+            other = next((h for h in authorizers if getattr(h, attribute) != getattr(authorizers[0], attribute)), None)
+            if other is not None:
+                message = f'"{name}" is the same for all backends of an authorizer, as "{extension.key}" has one'
+                self.report.error(InvalidValue, message, other.where)
 
     def _host(self, item: Item) -> HostConfig:
         assert isinstance(item.value, Array)

@@ -202,6 +202,12 @@ def test_a_key_without_a_credential_is_refused(parts: list[tuple[str, str]]) -> 
         ({"Cache-Control": "max-age=1e3"}, 0),
         ({"Vary": "Cookie, *"}, 0),
         ({"Age": "5"}, None),
+        ({"Expires": "Thu, 19 Nov 1981 08:52:00 GMT"}, 0),
+        ({"Expires": "Thu, 19 Nov 2099 08:52:00 GMT"}, 0),
+        ({"Expires": "0"}, 0),
+        ({"Pragma": "No-Cache"}, 0),
+        ({"Pragma": "x"}, None),
+        ({"Expires": "0", "Pragma": "no-cache", "Cache-Control": "private, max-age=5"}, 5),
     ],
 )
 def test_max_age(fields: dict[str, str], seconds: float | None) -> None:

@@ -77,6 +77,7 @@ def test_a_requirement() -> None:
         ('auth.require = ( "x" )', "a requirement looks like"),
         ('auth.require = ( "/a" => "x" )', "a requirement looks like"),
         ('auth.require = ( ".php" => ( ) )', "a requirement looks like"),
+        (requirement(WORDS + '"valid-user"').replace("/a/", "/a%20b/"), 'no path has "/a%20b/": paths are decoded'),
         (requirement('"realm" => "r", "require" => "valid-user"'), '"/a/": lacks "method"'),
         (requirement('"method" => "basic", "require" => "valid-user"'), '"/a/": lacks "realm"'),
         (requirement('"method" => "basic", "realm" => "r"'), '"/a/": lacks "require"'),
@@ -180,6 +181,39 @@ def test_authorizers_elsewhere(tmp_path: Path) -> None:
     assert [host.url or host.python for host in hosts] == [url.url, python.python, ""]
     assert (hosts[0].login, hosts[0].variables, again.allow_fields) == (url.login, url.variables, ("X_Under",))
     assemble.build(config)
+
+
+GATE = '"mode" => "authorizer", "host" => "h"'
+
+
+@pytest.mark.parametrize(
+    "key", ["/my%20files/", "/a//b/", "/a/../b/", "/a/.", "/a/./", "/a\\\\b", "private/", "//", "/%2e/", "/a\tb"]
+)
+def test_a_key_that_guards_nothing_stops_the_start(key: str) -> None:
+    """It would look guarded, and be open."""
+    message = fault(f'fastcgi.server = ( "{key}" => (( {GATE} )) )')
+    assert message.startswith("s:2: fastcgi.server: ")
+    assert "no path has" in message or "is the end of paths" in message
+    lighttpd.loads(f'{HEAD}fastcgi.server = ( "{key}" => (( "host" => "h" )) )', "s")
+
+
+@pytest.mark.parametrize(
+    "key", ["/", "", "/a b/", "/caf\xe9/", "/100%/", "/a?b", "/.well-known/", "/a..", ".php", "/a"]
+)
+def test_a_key_that_paths_have(key: str) -> None:
+    lighttpd.loads(f'{HEAD}fastcgi.server = ( "{key}" => (( {GATE} )) )', "s")
+
+
+@pytest.mark.parametrize(
+    "option", ['"recheck" => 5', '"docroot" => "/x"', '"cache" => ( "key" => ( "cookie:A" ) )', '"login" => "/in"']
+)
+def test_the_backends_of_one_authorizer_are_one_gate(option: str) -> None:
+    """What only the second says would be in force for nobody."""
+    name = option.split('"')[1]
+    hosts = f'( {GATE} ), ( {GATE}, {option} ), ( "host" => "responder" )'
+    assert f'"{name}" is the same for all backends' in fault(f'fastcgi.server = ( "/" => ( {hosts} ) )')
+    hosts = f'( {GATE}, {option} ), ( {GATE}, {option}, "weight" => 2 ), ( "host" => "responder" )'
+    lighttpd.loads(f'{HEAD}fastcgi.server = ( "/" => ( {hosts} ) )', "s")
 
 
 @pytest.mark.parametrize("name", ["missing_gate:check", "broken_gate:check", "broken_gate"])
