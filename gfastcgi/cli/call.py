@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
+from gfastcgi.cli.arguments import seconds
 from gfastcgi.cli.console import print_fault
-from gfastcgi.cli.question import add_arguments, connected, make_params, seconds, status_of
+from gfastcgi.cli.question import add_arguments, connected, make_params, status_of
 from gfastcgi.errors import BackendError, InvalidValue, ProtocolError
 from gfastcgi.library.client import Client
 from gfastcgi.library.response import Response

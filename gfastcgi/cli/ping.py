@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from time import monotonic
 
+from gfastcgi.cli.arguments import seconds
 from gfastcgi.cli.console import print_fault
-from gfastcgi.cli.question import AWAY, add_arguments, connected, make_params, seconds, status_of
+from gfastcgi.cli.question import AWAY, add_arguments, connected, make_params, status_of
 from gfastcgi.client.probing import converse
 from gfastcgi.errors import BackendClosed, BackendError, InvalidValue, NoBackendAvailable, ProtocolError
 from gfastcgi.fcgi.connection import UnknownType, Values, WebServer

@@ -16,7 +16,7 @@ import gevent
 from gfastcgi.errors import BackendError, BackendTimeout, InvalidValue, ProtocolError
 from gfastcgi.library.client import Client
 
-__all__ = ["AWAY", "REFUSED", "SLOW", "WRONG", "add_arguments", "connected", "make_params", "seconds", "status_of"]
+__all__ = ["AWAY", "REFUSED", "SLOW", "WRONG", "add_arguments", "connected", "make_params", "status_of"]
 
 AWAY, SLOW, WRONG, REFUSED = 3, 4, 5, 6
 """Exit statuses: nobody is there, it takes too long, what comes is no answer, the program does not want the request."""
@@ -42,17 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-e", metavar="NAME=VALUE", dest="variables", action="append", default=[],
         help="a variable, before any other of its name; NAME alone takes it away; may be repeated",
     )  # fmt: skip
-
-
-def seconds(text: str) -> float:
-    """A number of seconds above 0, as an argument."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return number
 
 
 def make_params(options: argparse.Namespace, uri: str, method: str | None = None) -> dict[str, str | None]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from gfastcgi.cli.arguments import seconds
 from gfastcgi.cli.console import paint, print_fault
-from gfastcgi.cli.question import seconds, status_of
+from gfastcgi.cli.question import status_of
 from gfastcgi.cli.site import parse_address
 from gfastcgi.errors import BackendError, InvalidValue
 from gfastcgi.log import escape

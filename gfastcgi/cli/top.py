@@ -20,8 +20,8 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
+from gfastcgi.cli.arguments import seconds
 from gfastcgi.cli.console import print_fault
-from gfastcgi.cli.question import seconds
 from gfastcgi.cli.running import add_arguments, socket_of
 from gfastcgi.cli.screen import draw, is_screen, keys, whole_screen
 from gfastcgi.cli.top_table import SORTS, Line, table

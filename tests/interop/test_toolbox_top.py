@@ -92,6 +92,29 @@ class Terminal:
             os.close(fd)
 
 
+class Stream:
+    """`gfastcgi top` that writes into files."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._out, self._errors = folder / "out", folder / "errors"
+        with self._out.open("wb") as out, self._errors.open("wb") as errors:
+            command = [sys.executable, "-m", "gfastcgi", "top", *arguments]
+            self._process = subprocess.Popen(command, stdout=out, stderr=errors, env=ENV)
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """The whole lines so far."""
+        return [json.loads(line) for line in self._out.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def stop(self) -> int:
+        self._process.terminate()
+        return self._process.wait(10)
+
+
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
     made: list[Terminal] = []
@@ -161,12 +184,16 @@ fastcgi.server = (
     assert command(control, "statistics")["fastcgi.requests"] == 6
 
 
-def test_the_whole_screen(gateway: Callable[..., Gateway], terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+def test_an_outage(gateway: Callable[..., Gateway], terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    """As JSON and on the whole screen."""
     control = str(tmp_path / "control.sock")
     config = f"""server.control-socket = "{control}"
 fastcgi.server = ( "/" => (( "host" => "127.0.0.1", "port" => 1, "check-local" => "disable" )) )
 """
     first = gateway(config)
+    stream = Stream(tmp_path, "--socket", control, "--json", "--interval", "0.1")
+    one, other, *_ = wait_until(lambda: stream.told if len(stream.told) > 1 else [], "two looks")
+    assert one["seconds"] < other["seconds"]
     screen = terminal("--socket", control, "--interval", "0.1")
     seen = screen.wait_for(rf"pid {first.pid}.*127\.0\.0\.1:1.*\x1b\[J")
     assert seen.startswith("\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H")
@@ -184,15 +211,24 @@ fastcgi.server = ( "/" => (( "host" => "127.0.0.1", "port" => 1, "check-local" =
     first.process.wait()
     screen.wait_for("the gateway is gone, waiting for it: ")
     second = gateway(config)
-    assert "is gone" not in screen.wait_for(rf"\x1b\[H\x1b\[1mgfastcgi [^\r]*pid {second.pid}").rpartition("\x1b[H")[2]
+    seen = screen.wait_for(rf"\x1b\[H\x1b\[1mgfastcgi [^\r]*pid {second.pid}")
+    assert "is gone" not in seen.rpartition("\x1b[H")[2]
+    later = wait_until(lambda: [told for told in stream.told if told["pid"] == second.pid], "the second one's")
+    assert later[0]["per_second"] is None
+    gone, back = stream.errors.splitlines()
+    assert gone.startswith("gfastcgi: the gateway is gone, waiting for it: ")
+    assert back == "gfastcgi: the gateway is back"
+
     screen.type(b"xq")
     assert screen.leave() == 0
+    assert stream.stop() == 0
 
 
-@pytest.fixture
-def control(gateway: Callable[..., Gateway], tmp_path: Path) -> str:
-    gateway(f'server.control-socket = "{tmp_path}/control.sock"\n')
-    return str(tmp_path / "control.sock")
+@pytest.fixture(scope="module")
+def control(module_gateway: Callable[..., Gateway], tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("control") / "control.sock"
+    module_gateway(f'server.control-socket = "{path}"\n')
+    return str(path)
 
 
 def test_signals(control: str, terminal: Callable[..., Terminal]) -> None:
@@ -209,6 +245,17 @@ def test_signals(control: str, terminal: Callable[..., Terminal]) -> None:
     assert screens[2].process.wait(10) == 0
 
 
+def test_nobody_reads(control: str) -> None:
+    told, ours = os.pipe()
+    os.close(told)
+    command = [sys.executable, "-m", "gfastcgi", "top", "--socket", control, "--json", "--interval", "0.05"]
+    try:
+        done = subprocess.run(command, stdout=ours, stderr=subprocess.PIPE, env=ENV, check=False, timeout=30)
+    finally:
+        os.close(ours)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
 def test_ctrl_c_while_nobody_answers(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     path = str(tmp_path / "silent.sock")
     with socket.socket(socket.AF_UNIX) as listener:
@@ -221,27 +268,6 @@ def test_ctrl_c_while_nobody_answers(terminal: Callable[..., Terminal], tmp_path
             assert screen.process.wait(10) == 0
     os.set_blocking(screen.fd, False)
     assert os.read(screen.fd, 65536) == b"^C"
-
-
-def test_json_follows(control: str, gateway: Callable[..., Gateway], tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gfastcgi", "top", "--socket", control, "--json", "--interval", "0.05"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stderr is not None
-    lines: list[dict[str, Any]] = [json.loads(process.stdout.readline()) for _ in range(2)]
-    assert lines[0]["seconds"] < lines[1]["seconds"]
-    os.kill(lines[0]["pid"], signal.SIGTERM)
-    assert process.stderr.readline().startswith("gfastcgi: the gateway is gone, waiting for it: ")
-    gateway(f'server.control-socket = "{tmp_path}/control.sock"\n')
-    assert process.stderr.readline() == "gfastcgi: the gateway is back\n"
-    later = next(told for told in map(json.loads, process.stdout) if told["pid"] != lines[0]["pid"])
-    assert later["per_second"] is None
-    process.stdout.close()
-    assert process.wait(10) == 128 + signal.SIGPIPE
-    assert process.stderr.read() == ""
-    process.stderr.close()
 
 
 def test_no_gateway(tmp_path: Path) -> None:
