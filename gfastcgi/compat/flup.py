@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote_to_bytes
 from wsgiref.handlers import CGIHandler
 
 from gevent import socket
@@ -73,7 +74,8 @@ class WSGIServer:
 
     def run(self) -> bool:
         """Serves until SIGHUP, SIGINT or SIGTERM; returns True for SIGHUP. As a CGI program it ends the process."""
-        app = _Lenient(self.application, self.environ, debug=self.debug)
+        # A spawner has our standard error as well; who listens by himself wants to see what is said.
+        app = _Lenient(self.application, self.environ, debug=self.debug, tees=self._bind_address is not None)
         if self._bind_address is None:
             listener = self._spawned_socket()
             if listener is None:
@@ -115,16 +117,21 @@ class WSGIServer:
 
 
 class _Lenient:
-    """An application as flup takes it: its pieces may be text, and its errors be shown."""
+    """An application as flup takes it: its pieces may be text, its errors be shown, and its environ incomplete."""
 
-    def __init__(self, app: WSGIApp, environ: Mapping[str, Any], *, debug: bool) -> None:
+    def __init__(self, app: WSGIApp, environ: Mapping[str, Any], *, debug: bool, tees: bool) -> None:
         self._app = app
         self._environ = environ
         self._debug = debug
+        self._tees = tees
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         is_begun = False
         environ.update(self._environ)
+        if environ.get("FCGI_ROLE") != "AUTHORIZER":
+            _complete(environ)
+        if self._tees:
+            environ["wsgi.errors"] = _Both(environ["wsgi.errors"], sys.stderr)
 
         def start(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Callable[[Any], None]:
             nonlocal is_begun
@@ -144,6 +151,38 @@ class _Lenient:
             environ["wsgi.errors"].write(text)
             start_response("500 Internal Server Error", [("Content-Type", "text/plain; charset=utf-8")])
             return [text.encode("utf-8", "backslashreplace")]
+
+
+def _complete(environ: dict[str, Any]) -> None:
+    """Takes from REQUEST_URI what the web server's configuration left out."""
+    uri, _, query = environ.get("REQUEST_URI", "").partition("?")
+    path = unquote_to_bytes(uri.encode("latin-1")).decode("latin-1")
+    mount = environ.get("SCRIPT_NAME", "")
+    if not environ.get("PATH_INFO") and path.startswith(f"{mount}/"):
+        environ["PATH_INFO"] = path[len(mount) :]
+    environ["QUERY_STRING"] = environ.get("QUERY_STRING") or query
+
+
+class _Both:
+    """Error text for the web server, and for the standard error."""
+
+    def __init__(self, *streams: Any) -> None:
+        self._streams = streams
+
+    def write(self, text: str) -> None:
+        """A file's."""
+        for stream in self._streams:
+            stream.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """A file's."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """A file's."""
+        for stream in self._streams:
+            stream.flush()
 
 
 class _Pieces:

@@ -17,7 +17,7 @@ from fcgirig import Client, params
 from gevent import socket
 from peers.waiting import wait_until
 
-from gfastcgi.compat.flup import FCGI_RESPONDER, WSGIServer
+from gfastcgi.compat.flup import FCGI_RESPONDER, WSGIServer, _Lenient
 from gfastcgi.fcgi import constants as c
 from gfastcgi.fcgi.connection import EndRequest
 
@@ -143,7 +143,9 @@ def test_options(programs: Any, tmp_path: Path) -> None:
     assert failed.head.startswith(b"Status: 500 ")
     assert b"it <broke>" in failed.body
     assert b"it <broke>" in failed.stderr
-    assert program.stop() == "ended\n"
+    said = program.stop()
+    assert said.startswith("Traceback ")
+    assert said.endswith("RuntimeError: it <broke>\nended\n")
     assert not (tmp_path / "app.sock").exists()
 
 
@@ -155,6 +157,24 @@ def test_a_hangup_asks_for_another_run(programs: Any) -> None:
     assert failed.head.startswith(b"Status: 500 ")
     assert b"broke" not in failed.body
     assert program.stop(signal.SIGHUP) == "again\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "path", "query"),
+    [
+        ({"SCRIPT_NAME": "/app", "REQUEST_URI": "/app/a%20b/c?d=e"}, "/a b/c", "d=e"),
+        ({"SCRIPT_NAME": "/app", "REQUEST_URI": "/app?d=e", "PATH_INFO": ""}, "", "d=e"),
+        ({"SCRIPT_NAME": "/app", "REQUEST_URI": "/app/x?d=e", "PATH_INFO": "/y", "QUERY_STRING": "z"}, "/y", "z"),
+        ({"SCRIPT_NAME": "/app", "REQUEST_URI": "/apple?d=e"}, None, "d=e"),
+        ({"SCRIPT_NAME": "/app", "REQUEST_URI": "/app/x", "FCGI_ROLE": "AUTHORIZER"}, None, None),
+        ({}, None, ""),
+    ],
+)
+def test_what_a_web_server_left_out_is_in_its_uri(sent: dict[str, Any], path: str | None, query: str | None) -> None:
+    found: dict[str, Any] = {}
+    app = _Lenient(lambda environ, start_response: found.update(environ) or [], {}, debug=False, tees=False)
+    app(sent, lambda *arguments: lambda data: None)
+    assert (found.get("PATH_INFO"), found.get("QUERY_STRING")) == (path, query)
 
 
 @pytest.mark.parametrize(
