@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from peers.fronts import FRONTS, ROOT, WSGI, Site
 from peers.http import Connection
+from peers.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,9 @@ def application(environ, start_response):
     if path == "/app/stream":
         start_response("200 OK", [("Content-Type", "text/plain"), ("X-Accel-Buffering", "no")])
         return stream(environ["QUERY_STRING"])
+    if path == "/app/forever":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("X-Accel-Buffering", "no")])
+        return forever(environ["QUERY_STRING"])
     if path == "/app/head":
         start_response("200 OK", [("Content-Type", "text/plain"), ("X-Large", "x" * 3000), ("X-Other", "y" * 3000)])
         return [b"large"]
@@ -45,6 +49,14 @@ def stream(until):
     while not os.path.exists(until):
         gevent.sleep(0.01)
     yield b"second"
+
+def forever(end):
+    try:
+        while True:
+            yield b"x" * 1000
+            gevent.sleep(0.01)
+    finally:
+        open(end, "w").close()
 
 application = validator(application)
 """
@@ -104,6 +116,14 @@ def test_an_answer_streams(client: Connection, tmp_path: Path) -> None:
     client.buffer = seen
     answer = client.read_answer()
     assert (answer.status, answer.body, answer.whole) == (200, b"firstsecond", True)
+
+
+def test_a_client_that_leaves_ends_the_application(port: int, tmp_path: Path) -> None:
+    with Connection(("127.0.0.1", port)) as client:
+        client.send(f"GET /app/forever?{tmp_path}/gone HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        while b"xxx" not in client.sock.recv(65536):
+            pass
+    wait_until((tmp_path / "gone").exists, "the iterable to be closed")
 
 
 def test_head(client: Connection) -> None:
