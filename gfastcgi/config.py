@@ -169,6 +169,7 @@ class Extension:
 
     @property
     def is_prefix(self) -> bool:
+        """Whether the key stands for what paths begin with, and not for what they end with."""
         return self.key.startswith("/")
 
 
