@@ -14,8 +14,8 @@ from gfastcgi.cli.commands import COMMANDS
 ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
 HELP = {f"{name} --help": COMMANDS[name].parser().epilog or "" for name in COMMANDS}
-# What a shell does with it, and comments, are behind two spaces, a pipe, or "||".
-LINE = re.compile(r"^(?:    |\$ |  |  HEALTHCHECK .+ CMD )gfastcgi ([a-z-][^|#\n]*)", re.MULTILINE)
+# What a shell does with it, and comments, are behind two spaces, a pipe, "||", or ">".
+LINE = re.compile(r"^(?:    |\$ |  |  HEALTHCHECK .+ CMD )gfastcgi ([a-z-][^|#>\n]*)", re.MULTILINE)
 
 
 def lines_of(text: str) -> list[str]:
@@ -36,5 +36,4 @@ def test_it_is_understood(line: str) -> None:
     if words[0] not in COMMANDS:
         assert command.parser().parse_args(words)
         return
-    home = COMMANDS[words[0]]._home
-    assert (home.parse if hasattr(home, "parse") else home.parser().parse_args)(words[1:])
+    assert COMMANDS[words[0]].parse(words[1:])

@@ -1,11 +1,10 @@
-"""Help and manual pages: one source, examples that are understood, pages as they are checked in, and sound roff."""
+"""Help and manual pages: one source, pages as they are checked in, and sound roff."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import runpy
-import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,13 @@ ROOT = Path(__file__).parents[2]
 MANUAL: dict[str, Any] = runpy.run_path(str(ROOT / "contrib/manpages.py"))
 
 
-def examples(name: str) -> list[list[str]]:
-    """The arguments of each example of a command's help, without where their output goes."""
-    lines = (COMMANDS[name].parser().epilog or "").splitlines()
-    return [shlex.split(re.split(r" [|>] ", line)[0])[2:] for line in lines if line.startswith(f"  gfastcgi {name}")]
-
-
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_examples(name: str) -> None:
-    command = COMMANDS[name]
-    assert command.parser().prog == f"gfastcgi {name}"
-    assert command.parser().description
-    assert all(action.help for action in command.parser()._actions)
-    assert examples(name)
-    for arguments in examples(name):
-        command.parse(arguments)
+def test_every_command_has_help(name: str) -> None:
+    """That each has examples, and ones that are understood, see test_command_lines."""
+    found = COMMANDS[name].parser()
+    assert found.prog == f"gfastcgi {name}"
+    assert found.description
+    assert all(action.help for action in found._actions)
 
 
 def test_the_help_prints_the_examples_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
