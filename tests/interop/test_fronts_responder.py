@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +16,6 @@ from peers.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from peers.processes import Processes
 
@@ -70,14 +71,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def start_application(processes: Processes, folder: Path, socket: str) -> None:
+    processes.start(
+        [*WSGI, "--bind", f"unix:{socket}", "--socket-mode", "0600"],
+        until=socket, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module", params=FRONTS)
 def port(request: pytest.FixtureRequest, folder: Path, module_processes: Processes) -> int:
     socket = str(folder / "app.sock")
     if not os.path.exists(socket):
-        module_processes.start(
-            [*WSGI, "--bind", f"unix:{socket}", "--socket-mode", "0600"],
-            until=socket, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+        start_application(module_processes, folder, socket)
     return FRONTS[request.param](Site(module_processes, folder, socket))
 
 
@@ -161,3 +166,30 @@ def test_many_at_once(port: int) -> None:
     for thread in threads:
         thread.join()
     assert found == {number: f"/app/{number}" for number in range(50)}
+
+
+def connections_to(socket: str) -> int:
+    """Those that the application has accepted (proc(5), /proc/net/unix: state 3)."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return sum(line[-1] == socket and line[5] == "03" for line in lines)
+
+
+def test_haproxy_multiplexes(folder: Path, processes: Processes, tmp_path: Path) -> None:
+    """It asks for the limits, and sends many requests over a few connections."""
+    socket = str(tmp_path / "app.sock")
+    start_application(processes, folder, socket)
+    (tmp_path / "www").mkdir()
+    port = FRONTS["haproxy"](Site(processes, tmp_path, socket))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Connection(("127.0.0.1", port), 30.0)) for _ in range(40)]
+        for client in clients:
+            client.send(f"GET /app/stream?{tmp_path}/go HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        for client in clients:
+            while b"first" not in client.buffer:
+                client.buffer += client.sock.recv(65536)
+        used = connections_to(socket)
+        (tmp_path / "go").touch()
+        for client in clients:
+            answer = client.read_answer()
+            assert (answer.status, answer.body, answer.whole) == (200, b"firstsecond", True)
+    assert 0 < used <= 8
