@@ -276,6 +276,12 @@ def test_errors_say_what_the_program_said(
     assert "FastCGI-stderr: out of luck" in caplog.text
 
 
+def test_stderr_without_end_takes_bounded_room(client: Callable[..., tuple[Client, ScriptedBackend]]) -> None:
+    asked, _ = client(lambda seen: answer("A: 1\r\n\r\nwhole", stderr=b"ab" * 1_000_000))
+    response = asked.request({})
+    assert (response.body, response.stderr) == (b"whole", b"ab" * 32768)
+
+
 def test_app_status_comes_with_the_end(client: Callable[..., tuple[Client, ScriptedBackend]]) -> None:
     def talk(connection: BackendConnection) -> None:
         connection.read_request()
