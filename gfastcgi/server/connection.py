@@ -152,11 +152,13 @@ class ClientConnection:
 
     def _drain(self, body: ClientBody) -> bool:
         body.limit = 0
+        end = monotonic() + _LINGER_SECONDS
         try:
-            while body.received <= _DRAIN:
+            while body.received <= _DRAIN and (left := end - monotonic()) > 0:
+                self.stream.read_timeout = left
                 if body.read() == END:
                     return True
-        except RemoteProtocolError:
+        except (RemoteProtocolError, StreamTimeout):
             pass
         return False
 
