@@ -99,7 +99,7 @@ class PythonAuthorizer:
             named: dict[Any, Any] = dict(answer.variables)
             variables = {variable_name(_text(name)): _value(value) for name, value in named.items()}
             return Allow(variables, _fields(answer.response_headers), answer.max_age, answer.vary)
-        if isinstance(answer, webob.Response):
+        if isinstance(answer, webob.Response) and answer.status_int >= 200:  # 1xx ends nothing, and 101 a protocol
             reason = answer.status.partition(" ")[2]
             _check(answer.status)
             return Deny(denial(answer.status_int, reason, _fields(answer.headerlist), answer.body))

@@ -87,6 +87,7 @@ def test_exceptions_that_are_answers() -> None:
         lambda request: True,
         Allow({}, (("Set-Cookie", "a=1\r\nX-Evil: 1"),)), Allow({}, (("Set-Cookie: a\nX", "1"),)),
         webob.Response(headerlist=[("X-A", "a\r\nSet-Cookie: a=1")]), webob.Response(status="403 No\r\nX-Evil: 1"),
+        webob.Response(status=101), webob.Response(status="103 Early Hints"),
     ],
 )  # fmt: skip
 def test_what_is_no_answer(answer: Any) -> None:
