@@ -76,6 +76,11 @@ class Duplex:
         self._read()
         self._watch()
 
+    def read_now(self) -> None:
+        """Reads what has come already; called in the hub."""
+        if not (self.is_closed or self._is_held or self._is_ending):
+            self._read()
+
     def hold(self) -> None:
         """Reads no more until `release`."""
         self._is_held = True

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Collection, Mapping
+from time import monotonic
 from typing import Any, TypeAlias
 
 import gevent
@@ -147,6 +148,8 @@ class FastCGIServer:
         self._max_connections = max_connections
         self._allowed = _addresses(allowed_addresses)
         self._connections: set[Connection] = set()
+        self._left = Event()
+        """Set when the last connection has ended while the server stops."""
         self._stopped = Event()
         listener.setblocking(False)
         self._family, self._kind, self._proto = listener.family, listener.type, listener.proto
@@ -175,7 +178,12 @@ class FastCGIServer:
         self._stopped.wait()
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Accepts no more; open requests have `timeout` seconds to end, then they are killed."""
+        """Accepts no more; open requests, and answers on their way, have `timeout` seconds, then they are killed.
+
+        For half of them new requests are served beside those that are open on a connection, since nothing tells the web
+        server to go elsewhere; later ones are ended with OVERLOADED.
+        """
+        deadline = monotonic() + timeout
         if not self._service.is_stopping:
             self._service.is_stopping = True
             if self._acceptor is not None:
@@ -183,14 +191,22 @@ class FastCGIServer:
                 self._acceptor.close()
             self._listener.close()
         for connection in list(self._connections):
-            connection.end_if_idle()
-        if self._service.open_requests:
-            self._service.idle.wait(timeout)
+            get_hub().loop.run_callback(connection.end_if_idle)
+        gevent.sleep(0)  # behind them
+        for _ in range(2):
+            if self._connections:
+                self._left.wait(timeout / 2)
+            self._service.is_late = True
+        self._wait_for_requests(deadline - monotonic())
         for connection in list(self._connections):
             connection.break_off()
-        if self._service.open_requests:
-            self._service.idle.wait(1.0)
+        self._wait_for_requests(1.0)
         self._stopped.set()
+
+    def _wait_for_requests(self, seconds: float) -> None:
+        if self._service.open_requests and seconds > 0:
+            self._service.idle.clear()
+            self._service.idle.wait(seconds)
 
     # Accepting
 
@@ -237,6 +253,8 @@ class FastCGIServer:
         self._connections.discard(connection)
         if was_full:
             self._watch()
+        if self._service.is_stopping and not self._connections:
+            self._left.set()
 
 
 def _most_connections(wanted: int) -> int:

@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from gevent import get_hub
+
 from gfastcgi.errors import BadRecord, StreamClosed
 from gfastcgi.fcgi import constants, events
 from gfastcgi.fcgi.connection import Application
@@ -91,7 +93,7 @@ class Connection:
         service = self._service
         if role not in service.roles:
             status = constants.UNKNOWN_ROLE
-        elif service.is_stopping or service.open_requests >= service.max_requests:
+        elif service.open_requests >= service.max_requests or (service.is_late and self._requests):
             status = constants.OVERLOADED
         else:
             request = self._requests[request_id] = Request(self, service, request_id, role, keep_conn, is_whole)
@@ -186,8 +188,10 @@ class Connection:
         errors = self._take_errors(request_id) if self._error_text else b""
         del self._requests[request_id]
         self._duplex.send(errors + self._core.finish_request(request_id, rest, app_status))
-        if not request.keep_conn or self._service.is_stopping:
+        if not request.keep_conn:
             self._end_unless_open(has_all=request.has_all)
+        elif self._service.is_stopping:
+            get_hub().loop.run_callback(self.end_if_idle)
 
     def cut(self, request: Request) -> None:
         """Ends an answer that broke off: inside a record and without END_REQUEST, so that it never looks whole.
@@ -205,7 +209,9 @@ class Connection:
     # Ending
 
     def end_if_idle(self) -> None:
-        """Ends the connection unless a request is open."""
+        """Ends the connection unless a request is open, or has come and was not read yet; called in the hub."""
+        if not self._requests:
+            self._duplex.read_now()
         self._end_unless_open(has_all=True)
 
     def _end_unless_open(self, *, has_all: bool) -> None:

@@ -46,6 +46,8 @@ class Service:
     write_timeout: float
     open_requests: int = 0
     is_stopping: bool = False
+    is_late: bool = False
+    """It stops, and connections that take one request beside the other have found no moment to end in."""
     workers: Workers = field(default_factory=Workers)
     idle: Event = field(default_factory=Event)
     """Set when the last open request has ended while the server stops."""

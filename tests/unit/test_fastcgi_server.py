@@ -390,14 +390,36 @@ def test_a_graceful_stop(rig: Rig) -> None:
     idle.read_end()
     with pytest.raises(OSError, match="refused"):
         rig.client()
-    busy.begin(2)
-    assert busy.answer(2).end == EndRequest(2, 0, c.OVERLOADED)
+    assert busy.request(2, pairs=params(QUERY_STRING="quick")).body == b"hello", "it cannot be told to go elsewhere"
     assert not serving.ready()
     release.set()
     assert busy.answer(1).body == b"hello"
     busy.read_end()
     stopping.get(timeout=5)
     serving.get(timeout=5)
+
+
+def test_a_connection_that_is_never_idle_is_refused_more_requests(rig: Rig) -> None:
+    release = Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        release.wait()
+        return hello(environ, start_response)
+
+    client = rig.serve(app)
+    client.begin(1)
+    while not rig.open_requests:
+        gevent.sleep(0.001)
+    assert rig.server is not None
+    stopping = gevent.spawn(rig.server.stop, 10)
+    gevent.sleep(0)
+    rig.server._service.is_late = True  # as behind half of the time
+    client.begin(2)
+    assert client.answer(2).end == EndRequest(2, 0, c.OVERLOADED)
+    release.set()
+    assert client.answer(1).body == b"hello"
+    client.read_end()
+    stopping.get(timeout=5)
 
 
 def test_a_stop_has_its_deadline(rig: Rig) -> None:
@@ -417,6 +439,7 @@ def test_a_stop_has_its_deadline(rig: Rig) -> None:
     assert rig.server is not None
     rig.server.stop(0.1)
     assert left.is_set()
+    assert rig.server._service.is_late
 
 
 PROGRAM = """
@@ -470,3 +493,34 @@ def test_a_listener_of_the_standard_library(rig: Rig) -> None:
 def test_repr(rig: Rig) -> None:
     rig.serve(hello).request()
     assert repr(rig.server) == "<FastCGIServer 1 connections, 0 requests>"
+
+
+def test_a_stop_waits_for_what_is_not_sent_yet(rig: Rig) -> None:
+    """The application has ended long ago; the web server reads slowly."""
+    size = 400_000
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"x" * size]
+
+    client = rig.serve(app)
+    client.begin(keep_conn=False)
+    assert rig.server is not None
+    while not rig.server._connections or rig.open_requests:
+        gevent.sleep(0.001)
+    stopping = gevent.spawn(rig.server.stop, 20)
+    gevent.sleep(0.05)
+    assert len(client.answer().body) == size
+    stopping.get(timeout=5)
+
+
+def test_a_stop_serves_what_has_come_already(rig: Rig) -> None:
+    """A request that lies unread in the kernel when the connection seems to be idle."""
+    client = rig.serve(hello)
+    assert client.request().body == b"hello"
+    assert rig.server is not None
+    client.begin()  # the hub has no turn to read it in
+    stopping = gevent.spawn(rig.server.stop, 5)
+    assert client.answer().body == b"hello"
+    client.read_end()
+    stopping.get(timeout=5)
