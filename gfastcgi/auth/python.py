@@ -1,7 +1,8 @@
 """An authorizer in Python: a function of a `webob.Request`, asked in the request's own greenlet.
 
 Contract: `True`, a user's name or an `Allow` lets through; `False`, `None` or "" is 403; a `webob.Response`, returned
-or raised, is the denial. Anything else, and any exception, is 500 with a traceback in the log; past its time 504.
+or raised, is the denial. Anything else, and any exception, is 500 with a traceback in the log; past its time 504; and
+400 where it fails over bytes of the client's that are no text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from os.path import abspath, dirname
 from typing import Any, overload
+from urllib.parse import unquote_to_bytes
 
 import gevent
 import webob
@@ -74,6 +76,8 @@ class PythonAuthorizer:
         except ClientClosed:
             raise
         except (Exception, SystemExit) as error:
+            if isinstance(error, UnicodeDecodeError) and not _is_text(request):
+                return Deny(error_page(400, request_id=request.id))
             # By a name of its own: what it raises must not pass for an error of the gateway's, which says otherwise.
             raise RuntimeError(f"the authorizer {self.__name__} failed") from error
         finally:
@@ -159,6 +163,16 @@ def _fields(fields: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     for name, value in found:
         _check(name + value)
     return found
+
+
+def _is_text(request: Request) -> bool:
+    """Whether path and query are UTF-8: WebOb reads them so, and fails where a client sent something else."""
+    try:
+        request.path.encode()
+        unquote_to_bytes(request.query).decode()
+    except UnicodeError:
+        return False
+    return True
 
 
 def _check(text: str) -> None:

@@ -121,6 +121,19 @@ def test_what_it_raises_denies_under_a_name_of_our_own(error: BaseException, is_
     assert failure.value.__cause__ is error or isinstance(error, StopIteration)
 
 
+@pytest.mark.parametrize("target", ["/%c0%ae", "/a?b=%ff"])
+def test_bytes_that_are_no_text_are_the_clients_fault(target: str) -> None:
+    """A traceback in the log is not for clients to write."""
+    guard = PythonAuthorizer(lambda request: (request.path_info, request.GET.get("b")) == ("/a", "ok"))
+    decision = guard.check(ask(target), "/")
+    assert isinstance(decision, Deny)
+    assert decision.response.status_int == 400
+    assert guard.check(ask("/a?b=ok"), "/") == Allow()
+    with pytest.raises(RuntimeError):
+        PythonAuthorizer(lambda request: b"\xff".decode()).check(ask("/a"), "/")
+    assert PythonAuthorizer(lambda request: True).check(ask(target), "/") == Allow()
+
+
 def test_a_client_that_leaves_is_no_failure_of_the_authorizer() -> None:
     """Who asks the same goes on by itself; a failure would be everybody's."""
 
