@@ -14,6 +14,7 @@ import os
 import pwd
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add("app", metavar="MODULE:APP", help="the application, or an authorizer; APP is `application` when left out")
     add("--bind", default="fd:0", metavar="ADDRESS", help="unix:PATH, HOST:PORT or fd:N (default fd:0, as spawners do)")
     add("--socket-mode", type=_mode, metavar="MODE", help="the unix socket's mode, in octal, such as 0660")
-    add("--socket-owner", metavar="USER[:GROUP]", help="the unix socket's owner, where we may give it away")
+    add("--socket-owner", metavar="USER[:GROUP]", help="the unix socket's owner, by names or numbers")
     add("--workers", type=_count, default=1, metavar="N", help="processes that share the socket (default 1)")
     add("--threads", type=_count, metavar="N", help="call the application in native threads, for one that blocks")
     add("--reload", action="store_true", help="load the application anew when a file of it has changed")
@@ -126,14 +127,25 @@ def _listener(options: argparse.Namespace) -> tuple[socket.socket, SocketFile | 
 
 
 def _owner(text: str | None) -> tuple[int, int] | None:
-    """The ids of USER[:GROUP]; -1: as it is. Raises `InvalidValue`."""
+    """The ids of USER[:GROUP], names or numbers; -1: as it is. Raises `InvalidValue`."""
     if text is None:
         return None
     user, _, group = text.partition(":")
     try:
-        return (pwd.getpwnam(user).pw_uid if user else -1, grp.getgrnam(group).gr_gid if group else -1)
+        return (
+            _id_of(user, lambda name: pwd.getpwnam(name).pw_uid),
+            _id_of(group, lambda name: grp.getgrnam(name).gr_gid),
+        )
     except KeyError as error:
         raise InvalidValue(f"--socket-owner: {text!r}: there is no such user or group") from error
+
+
+def _id_of(text: str, find: Callable[[str], int]) -> int:
+    """Raises KeyError. What is above four bytes is no number of anybody's, and looked for as a name."""
+    if not text:
+        return -1
+    is_number = text.isascii() and text.isdigit() and int(text) < 2**32 - 1
+    return int(text) if is_number else find(text)
 
 
 def _serve(options: argparse.Namespace, listener: socket.socket, worker: Worker | None) -> int:

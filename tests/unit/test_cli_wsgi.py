@@ -48,6 +48,7 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
         (["--bind", "unix:/nonexistent/a/b.sock"], "cannot listen on /nonexistent/a/b.sock"),
         (["--bind", "unix:x", "--socket-owner", "no-such-user"], "there is no such user or group"),
         (["--bind", "unix:x", "--socket-owner", ":no-such-group"], "there is no such user or group"),
+        (["--bind", "unix:x", "--socket-owner", str(2**32 - 1)], "there is no such user or group"),
     ],
 )
 def test_addresses_that_cannot_be(arguments: list[str], words: str) -> None:
@@ -64,7 +65,7 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         "--socket-mode",
         "0640",
         "--socket-owner",
-        "root:" if not os.getuid() else ":",
+        f"root:{os.getgid()}" if not os.getuid() else f":{os.getgid()}",
     ]
     listener, file = wsgi._listener(wsgi.parser().parse_args(arguments))
     with listener:
