@@ -87,6 +87,9 @@ def parse_head(
 
     `searched`: so many bytes were in the buffer when it last took more; they are not looked through again.
     """
+    known = _heads.get(buffer[: buffer.find(b"\r\n\r\n") + 4])
+    if known is not None and known.body_start <= max_size and len(known.fields) <= max_fields:
+        return known
     end = _HEAD_END.search(buffer, max(searched - 2, 0))
     if end is None:
         if len(buffer) > max_size + len("\n\r"):
@@ -96,15 +99,13 @@ def parse_head(
         return None
     if end.start() > max_size:
         raise _too_big(max_size)
+    found = _parse(buffer[: end.start()].split(b"\n"), max_fields, end.end())
     raw = buffer[: end.end()]
-    known = _heads.get(raw)
-    if known is None or len(known.fields) > max_fields:
-        known = _parse(buffer[: end.start()].split(b"\n"), max_fields, end.end())
-        if len(raw) <= _LONGEST_KNOWN and b"ookie" not in raw:
-            if len(_heads) >= _MOST_HEADS:
-                _heads.clear()
-            _heads[raw] = known
-    return known
+    if len(raw) <= _LONGEST_KNOWN and b"ookie" not in raw:
+        if len(_heads) >= _MOST_HEADS:
+            _heads.clear()
+        _heads[raw] = found
+    return found
 
 
 def _too_big(max_size: int) -> BadCGIResponse:
