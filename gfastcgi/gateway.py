@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import webob
 
@@ -18,7 +19,6 @@ from gfastcgi.auth import chain
 from gfastcgi.auth.recheck import Recheck, guard
 from gfastcgi.cgi.response import Head
 from gfastcgi.client import Exchange, RequestBody
-from gfastcgi.config import HostConfig
 from gfastcgi.errors import (
     SHORTAGES,
     BackendError,
@@ -168,11 +168,6 @@ class Gateway:
 
     def _forward(self, request: Request, site: Site, responder: Responder, route: Route) -> webob.Response | str:
         body = EMPTY if request.body.length == 0 else _take_body(request, site)
-        length = body.length or 0
-
-        def params(host: HostConfig) -> bytes:
-            return responder_params(request, route, host, length)
-
         is_unknown = False
 
         def tell(data: bytes) -> None:
@@ -181,9 +176,9 @@ class Gateway:
             log_stderr(request, data, route.filename)
 
         exchange = Exchange(
-            responder.pool, request, params, body,
+            responder.pool, request, partial(responder_params, request, route, body.length or 0), body,
             log_stderr=tell,
-            on_interim=lambda head: _relay(request, head),
+            on_interim=partial(_relay, request),
         )  # fmt: skip
         head = exchange.start()
         if head.location is not None and head.kind == "local-redirect":

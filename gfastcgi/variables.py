@@ -29,7 +29,7 @@ _NOT_FOR_AUTHORIZERS = _NOT_FOR_ANY_AUTHORIZER | frozenset({
 })  # fmt: skip
 
 
-def responder_params(request: Request, route: Route, host: HostConfig, length: int) -> bytes:
+def responder_params(request: Request, route: Route, length: int, host: HostConfig) -> bytes:
     """`responder_variables`, encoded."""
     if request.variables:
         return encode_pairs(responder_variables(request, route, host, length))

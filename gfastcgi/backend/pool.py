@@ -89,7 +89,8 @@ class Pool:
 
     def enqueue(self, waiter: Waiter) -> None:
         """Puts `waiter` at the end of the queue; it is granted a lease, or failed, perhaps before this returns."""
-        is_full = turns.is_full(self)
+        # One waits first who would take any slot: then none is free, and nobody needs to look.
+        is_full = bool(self.waiters) and not next(iter(self.waiters)).tried
         lease = None if is_full else self.lease_for(waiter.request, waiter.tried)
         if lease is not None:
             waiter.grant(lease)

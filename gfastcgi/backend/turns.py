@@ -14,14 +14,7 @@ from gfastcgi.backend.lease import Waiter
 if TYPE_CHECKING:
     from gfastcgi.backend.pool import Pool
 
-__all__ = ["hand_over", "is_full", "serve"]
-
-
-def is_full(pool: Pool) -> bool:
-    """Whether one waits first who would take any slot of `pool`: then none is free, and nobody needs to look."""
-    for first in pool.waiters:
-        return not first.tried
-    return False
+__all__ = ["hand_over", "serve"]
 
 
 def hand_over(proc: Proc) -> None:

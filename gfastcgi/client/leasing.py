@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from gevent import get_hub, getcurrent
+from gevent import getcurrent
 
 from gfastcgi.backend.backend import Proc
 from gfastcgi.backend.pool import Lease, Pool
@@ -29,12 +29,8 @@ def obtain(pool: Pool, request: RequestKey, tried: list[Proc]) -> Lease:
     Raises `NoBackendAvailable` when none runs, `Overloaded` after `"queue-timeout"` seconds in the queue.
     """
     # Nobody overtakes those who wait: what is free is theirs.
-    if pool.waiters and not tried:
-        return _queue(pool, request, tried)
-    return pool.acquire(request, tried) or _queue(pool, request, tried)
-
-
-def _queue(pool: Pool, request: RequestKey, tried: list[Proc]) -> Lease:
+    if (tried or not pool.waiters) and (lease := pool.acquire(request, tried)) is not None:
+        return lease
     turn = _Turn(request, tried)
     pool.enqueue(turn)
     try:
@@ -52,7 +48,6 @@ def _queue(pool: Pool, request: RequestKey, tried: list[Proc]) -> Lease:
 
 
 def _await(pool: Pool, turn: _Turn) -> None:
-    deadlines = Deadlines.here()
     seconds = pool.hosts[0].config.queue_timeout or _FOREVER
     now = monotonic()
     end = now + seconds
@@ -63,7 +58,7 @@ def _await(pool: Pool, turn: _Turn) -> None:
             raise Overloaded(f"no free connection within {seconds} s", cause="queue_timeout")
         turn.is_parked = True
         try:
-            deadlines.park(max(min(end, rested, now + _LOOK_AGAIN) - now, 0.001))
+            turn.deadlines.park(max(min(end, rested, now + _LOOK_AGAIN) - now, 0.001))
             return
         except StreamTimeout:
             now = monotonic()
@@ -75,7 +70,7 @@ def _await(pool: Pool, turn: _Turn) -> None:
 class _Turn:
     """A place in the pool's queue, and the greenlet that waits there."""
 
-    __slots__ = ("_greenlet", "_loop", "error", "is_parked", "lease", "request", "tried")
+    __slots__ = ("_greenlet", "deadlines", "error", "is_parked", "lease", "request", "tried")
 
     def __init__(self, request: RequestKey, tried: list[Proc]) -> None:
         self.request = request
@@ -85,7 +80,7 @@ class _Turn:
         self.is_parked = False
         """Whether the greenlet has given the hub its turn, and waits for nothing else."""
         self._greenlet = getcurrent()
-        self._loop = get_hub().loop
+        self.deadlines = Deadlines.here()
 
     def __repr__(self) -> str:
         return f"<_Turn {'granted' if self.lease else 'failed' if self.error else 'waiting'}>"
@@ -94,13 +89,13 @@ class _Turn:
         """The pool has a lease for it."""
         self.lease = lease
         if self.is_parked:
-            self._loop.run_callback(self._wake)
+            self.deadlines.loop.run_callback(self._wake)
 
     def fail(self, error: NoBackendAvailable) -> None:
         """The pool will never have one."""
         self.error = error
         if self.is_parked:
-            self._loop.run_callback(self._wake)
+            self.deadlines.loop.run_callback(self._wake)
 
     def _wake(self) -> None:
         # It may have been killed, or have timed out, in the meantime.

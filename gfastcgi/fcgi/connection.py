@@ -18,6 +18,7 @@ from gfastcgi.fcgi.constants import (
     BEGIN_REQUEST,
     DATA,
     END_REQUEST,
+    FILTER,
     GET_VALUES,
     GET_VALUES_RESULT,
     HEADER_SIZE,
@@ -91,6 +92,10 @@ _WHOLE_SIZE = _BEGIN_AND_PARAMS.size + 16
 _STDOUT_END = Struct("!BBHIBBHHH IB3x")
 _HEADER = Struct("!BBHHBx")
 _unpack_header = _HEADER.unpack_from
+
+# The states of requests whose PARAMS leave together with BEGIN_REQUEST.
+_AFTER_PARAMS = REQUEST[begin_state(RESPONDER), END | PARAMS]
+_AFTER_FILTER_PARAMS = REQUEST[begin_state(FILTER), END | PARAMS]
 
 DEFAULT_MAX_PARAMS: Final = 1 << 20
 """Bytes of PARAMS that one request may send; as many as a web server with 64 KiB of fields needs, 16 times over."""
@@ -180,7 +185,7 @@ class WebServer(_Connection):
             raise LocalProtocolError("the connection is not idle, and never will be")
         if request_id in self._requests or not 0 < request_id <= MAX_REQUEST_ID:
             raise LocalProtocolError(f"the request id {request_id} is not free to use")
-        state = REQUEST[begin_state(role), END | PARAMS]
+        state = _AFTER_FILTER_PARAMS if role == FILTER else _AFTER_PARAMS
         if stdin == b"":
             state = REQUEST[state, END | STDIN]
             end = _TWO_ENDS.pack(1, PARAMS, request_id, 0, 1, STDIN, request_id, 0)

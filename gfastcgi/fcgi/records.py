@@ -55,21 +55,16 @@ def encode_stream(kind: int, request_id: int, data: bytes) -> bytes:
 class RecordReader:
     """Takes bytes in any split and gives whole records; holds at most one record beyond what it was last fed."""
 
-    __slots__ = ("_at", "_data", "_needed", "_pending")
+    __slots__ = ("_needed", "_pending", "is_between")
 
     def __init__(self) -> None:
-        self._data = b""
-        self._at = 0
         self._pending = bytearray()
         self._needed = 0
+        self.is_between = True
+        """Whether no part of a record is held back, and no record is left that was not asked for."""
 
     def __repr__(self) -> str:
         return f"<RecordReader {len(self._pending)} of {self._needed} bytes>" if self._pending else "<RecordReader>"
-
-    @property
-    def is_between(self) -> bool:
-        """True when no part of a record is held back."""
-        return not self._pending and self._at == len(self._data)
 
     def read(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
         """Takes the next bytes and gives the records that they complete: (type, request id, content), one by one.
@@ -82,22 +77,21 @@ class RecordReader:
                 return
             data = bytes(self._pending)
             self._pending.clear()
-        self._data = data
         at, end = 0, len(data)
         while (left := end - at) >= HEADER_SIZE:
             version, kind, request_id, length, padding, _ = _unpack(data, at)
             if version != VERSION:
-                self._at = at
+                self.is_between = False
                 raise BadRecord(f"a record starts with its version, 1, not with {data[at : at + HEADER_SIZE]!r}")
             size = HEADER_SIZE + length + padding
             if size > left:
                 self._needed = size
                 break
             start = at + HEADER_SIZE
-            self._at = at = at + size
+            at += size
+            self.is_between = at == end
             yield kind, request_id, data[start : start + length]
         else:
             self._needed = HEADER_SIZE
         self._pending += data[at:]
-        self._data = b""
-        self._at = 0
+        self.is_between = at == end

@@ -28,10 +28,11 @@ _last: list[Deadlines] = []
 class Deadlines:
     """The pending waits of one hub; `Deadlines.here()` is the running hub's."""
 
-    __slots__ = ("__weakref__", "_hub", "_is_ticking", "_timer", "_waits")
+    __slots__ = ("__weakref__", "_hub", "_is_ticking", "_timer", "_waits", "loop")
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
+        self.loop = hub.loop
         self._waits: dict[greenlet, float] = {}
         self._timer = hub.loop.timer(TICK, TICK)
         self._is_ticking = False
@@ -56,7 +57,10 @@ class Deadlines:
         if not seconds:
             self._hub.wait(watcher)
             return
-        me = self._begin(seconds)
+        if not self._is_ticking:
+            self._start()
+        me = getcurrent()
+        self._waits[me] = monotonic() + seconds
         try:
             self._hub.wait(watcher)
         finally:
@@ -64,19 +68,18 @@ class Deadlines:
 
     def park(self, seconds: float) -> None:
         """Gives the hub its turn until somebody switches back; raises `StreamTimeout` after `seconds`."""
-        me = self._begin(seconds)
+        if not self._is_ticking:
+            self._start()
+        me = getcurrent()
+        self._waits[me] = monotonic() + seconds
         try:
             self._hub.switch()
         finally:
             del self._waits[me]
 
-    def _begin(self, seconds: float) -> greenlet:
-        me = getcurrent()
-        if not self._is_ticking:
-            self._is_ticking = True
-            self._timer.start(self._tick)
-        self._waits[me] = monotonic() + seconds
-        return me
+    def _start(self) -> None:
+        self._is_ticking = True
+        self._timer.start(self._tick)
 
     def _tick(self) -> None:
         now = monotonic()

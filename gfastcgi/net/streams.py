@@ -35,7 +35,7 @@ class Stream:
     """A connected stream socket. `read_timeout` and `write_timeout` are seconds without progress; 0: none."""
 
     __slots__ = (
-        "_deadlines", "_hub", "_is_watching", "_on_close", "_readable", "_reader", "_sock", "_writable", "is_closed",
+        "_deadlines", "_hub", "_is_watching", "_readable", "_reader", "_sock", "_writable", "is_closed", "on_close",
         "read_timeout", "write_timeout",
     )  # fmt: skip
 
@@ -47,9 +47,10 @@ class Stream:
         self._readable = self._hub.loop.io(sock.fileno(), READ)
         self._writable: Any = None
         self._reader: greenlet | None = None
-        self._on_close: Callable[[bool], None] | None = None
         self._is_watching = False
         self.is_closed = False
+        self.on_close: Callable[[bool], None] | None = None
+        """See `watch_close`; None: nobody wants to know."""
         self.read_timeout = read_timeout
         self.write_timeout = write_timeout
 
@@ -123,7 +124,7 @@ class Stream:
             return
         # What came is for later, and would be told again and again.
         self.rest()
-        if self._on_close is not None:
+        if self.on_close is not None:
             self._look()
 
     def send(self, data: bytes | memoryview) -> int:
@@ -166,17 +167,13 @@ class Stream:
         return True
 
     def watch_close(self, on_close: Callable[[bool], None]) -> None:
-        """Calls `on_close` from the hub when the peer ends its side, until `unwatch`; nobody may `recv` meanwhile.
+        """Calls `on_close` from the hub when the peer ends its side, until it is None; nobody may `recv` meanwhile.
 
         Its argument: whether the connection was reset, so that nothing can be sent any more either.
         """
-        self._on_close = on_close
+        self.on_close = on_close
         if not self._is_watching:
             self._watch()
-
-    def unwatch(self) -> None:
-        """Ends `watch_close`."""
-        self._on_close = None
 
     def _look(self) -> None:
         """Something can be read: more than the end of the stream is for later, but says that the peer is there."""
@@ -188,8 +185,8 @@ class Stream:
             return
         except OSError:
             is_reset = True
-        if self._on_close is not None:
-            self._on_close(is_reset)
+        if self.on_close is not None:
+            self.on_close(is_reset)
 
     def seconds_since_sent(self) -> float:
         """How long ago bytes were last sent; infinite where the kernel does not tell, as for unix sockets."""

@@ -22,7 +22,6 @@ from gfastcgi.errors import (
     StreamTimeout,
 )
 from gfastcgi.http.request import END, RequestHead, RequestParser
-from gfastcgi.net.sendfile import FileBody
 from gfastcgi.net.streams import Stream
 from gfastcgi.request import Peer, Request
 from gfastcgi.server.body import EMPTY, ClientBody
@@ -101,7 +100,7 @@ class ClientConnection:
             raise
         finally:
             self._is_working = False
-            stream.unwatch()
+            stream.on_close = None
             if self._leaving is not None:
                 self._leaving.kill(block=False)
                 self._leaving = None
@@ -116,16 +115,13 @@ class ClientConnection:
     def _answer(self, request: Request, head: RequestHead, body: ClientBody | None) -> tuple[webob.Response, bool, int]:
         """Asks the handler and writes what it says: the response, whether to go on, the bytes of content sent.
 
-        A client that leaves once its request is read ends the work for it. What needs no more work is sent all the
-        same, since a client may have ended just its own direction.
+        A client that leaves once its request is read ends the work for it.
         """
         service, stream, most = self._service, self.stream, self._service.timeouts.keep_alive_requests
         self._is_working = True
         if body is None:
             stream.watch_close(self._on_close)
         response = service.handler(request)
-        if isinstance(response.app_iter, (list, FileBody)):
-            stream.unwatch()
         keep = head.keep_alive and not service.is_draining and self._peer.requests < most
         if body is not None and head.expects_continue and not body.is_read:
             keep = False

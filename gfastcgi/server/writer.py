@@ -50,7 +50,9 @@ class ResponseWriter:
             if method == "HEAD" or status[:3] in _BARE or status[0] == "1":
                 return keep, self._send_bare(response, body, _connection(keep, version), tag, is_head=method == "HEAD")
             if isinstance(body, (list, tuple)):
-                # Most answers go this way: what others do in steps is done here at once.
+                # Most answers go this way: what others do in steps is done here at once. They need no more work, and
+                # are sent to those, too, who ended their own direction.
+                self._stream.on_close = None
                 content: bytes = body[0] if len(body) == 1 else b"".join(body)
                 self._stream.send_all(
                     encode_head(
@@ -78,11 +80,13 @@ class ResponseWriter:
 
     def _send_bare(self, response: webob.Response, body: Any, connection: bytes, tag: str, *, is_head: bool) -> int:
         """A head alone; to HEAD it tells the length that GET would have had, where that is known."""
+        self._stream.on_close = None
         length = _length(response, body) if is_head and not has_no_content(response.status_int) else None
         self._stream.send_all(self._head(response, connection, tag, length))
         return 0
 
     def _send_file(self, response: webob.Response, body: FileBody, connection: bytes, tag: str) -> int:
+        self._stream.on_close = None
         head = self._head(response, connection, tag, body.length)
         small = body.small(_JOIN)
         if small is not None:

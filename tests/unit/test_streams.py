@@ -127,7 +127,7 @@ def test_watch_close(pair: tuple[Stream, socket.socket], then: str) -> None:
     left = Event()
     stream.watch_close(lambda is_reset: left.set())
     if then == "unwatch":
-        stream.unwatch()
+        stream.on_close = None
     peer.sendall(b"x") if then == "data" else peer.shutdown(socket.SHUT_RDWR)
     assert bool(left.wait(5 if then == "close" else 3 * TICK)) is (then == "close")
 

@@ -35,7 +35,7 @@ def route() -> Route:
 def send(request: Request, to: Route | None = None, host: HostConfig = HOST, length: int = 0) -> dict[bytes, bytes]:
     """What goes over the wire, which is what is meant."""
     to = to or route()
-    pairs = decode_pairs(responder_params(request, to, host, length))
+    pairs = decode_pairs(responder_params(request, to, length, host))
     assert sorted(pairs) == sorted(responder_variables(request, to, host, length))
     assert len(dict(pairs)) == len(pairs), "a name is sent twice"
     return dict(pairs)
