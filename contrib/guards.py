@@ -441,6 +441,36 @@ GUARDS = [
         "interop/test_conformance.py",
     ),
     Guard(
+        "fcgi/connection.py",
+        "            and data[HEADER_SIZE + length + padding :] in _ends_of(request_id)\n",
+        "",
+        "protocol/test_fcgi_whole_request.py",
+    ),
+    Guard(
+        "fcgi/connection.py",
+        "            and self._requests.get(request_id) == SENT_STDIN and self._answers[request_id] == ANSWERING\n",
+        "",
+        "protocol/test_fcgi_whole_request.py",
+    ),
+    Guard(
+        "fcgi/connection.py",
+        "kind == STDOUT and version == VERSION and answered_id == request_id and length",
+        "kind == STDOUT and version == VERSION",
+        "protocol/test_fcgi_whole_request.py",
+    ),
+    Guard(
+        "fcgi/connection.py",
+        "        if len(data) < HEADER_SIZE or not self._reader.is_between:\n",
+        "        if len(data) < HEADER_SIZE:\n",
+        "protocol/test_fcgi_whole_request.py",
+    ),
+    Guard(
+        "fcgi/records.py",
+        "            self.is_between = at == end\n",
+        "            self.is_between = True\n",
+        "protocol/test_fcgi_connection.py",
+    ),
+    Guard(
         "fcgi/records.py",
         "            if version != VERSION:\n",
         "            if False:\n",

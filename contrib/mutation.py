@@ -9,6 +9,7 @@ checkout gets one of them at a time; pytest stops at the first test that fails, 
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -84,4 +85,6 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("words", nargs="*", help="parts of the names of the files whose guards are removed")
+    sys.exit(main(parser.parse_args().words))

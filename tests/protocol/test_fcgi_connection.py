@@ -353,6 +353,13 @@ def test_bytes_that_nobody_asked_for_spoil_the_connection() -> None:
             server.begin_request(1, c.RESPONDER, b"", keep_conn=True)
 
 
+@pytest.mark.parametrize("behind", [b"\1", b"\1\6\0\1\0\4\0\0da", encode_record(c.STDOUT, 1, b"late")])
+def test_bytes_behind_the_end_spoil_the_connection(behind: bytes) -> None:
+    server = opened()
+    assert server.receive_data(encode_record(c.END_REQUEST, 1, END) + behind) == [EndRequest(1, 0, 0)]
+    assert not server.is_idle
+
+
 @pytest.mark.parametrize("request_id", [0, -1, 65536, 1])
 def test_our_own_request_ids(request_id: int) -> None:
     with pytest.raises(LocalProtocolError):
