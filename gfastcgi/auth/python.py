@@ -68,6 +68,8 @@ class PythonAuthorizer:
             answer = self._call(asked)
             if isinstance(answer, webob.Response):
                 late = AnswerStalled
+                if isinstance(answer, WSGIHTTPException):
+                    answer = asked.get_response(answer)
                 _ = answer.body  # it may be made as it is read: now, while there is time
         except gevent.Timeout as error:
             if error is not timeout:
@@ -87,10 +89,9 @@ class PythonAuthorizer:
     def _call(self, asked: webob.Request) -> Any:
         """What the function answers; an exception of `webob.exc` is an answer, too."""
         try:
-            answer = self.function(asked)
+            return self.function(asked)
         except WSGIHTTPException as error:
-            answer = error
-        return asked.get_response(answer) if isinstance(answer, WSGIHTTPException) else answer
+            return error
 
     def _decision(self, answer: Any, request: Request) -> Decision:
         if answer is True:

@@ -187,6 +187,22 @@ def test_so_is_the_time_of_its_answer() -> None:
         denying.check(ask("/"), "/")
 
 
+@pytest.mark.parametrize("is_raised", [False, True])
+def test_so_is_the_time_of_an_exception_that_is_an_answer(is_raised: bool) -> None:
+    class SlowPage(HTTPUnauthorized):
+        def generate_response(self, environ: Any, start_response: Any) -> Any:
+            gevent.sleep(30)
+
+    @authorizer(time_limit=0.01)
+    def denying(request: webob.Request) -> webob.Response:
+        if is_raised:
+            raise SlowPage
+        return SlowPage()
+
+    with pytest.raises(AnswerStalled):
+        denying.check(ask("/"), "/")
+
+
 def test_what_it_sees() -> None:
     seen: list[webob.Request] = []
     request = ask("/a%20b?c=d", "POST", cookie="s=1", range="bytes=0-1", if_none_match="*", remote_user="forged")

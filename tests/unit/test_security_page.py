@@ -1,4 +1,4 @@
-"""docs/security.md names tests: they are there. `contrib/guards.py` names guards: they are there, too."""
+"""docs/security.md names tests, `contrib/guards.py` and `wire_guards.py` name guards: they are there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs" / "security.md").read_text()
 NAMED = sorted(set(re.findall(r"`(tests/[a-z_/]+\.py(?:::\w+)?)`", PAGE)))
 
 sys.path.append(str(ROOT / "contrib"))
-guards = import_module("guards")
+GUARDS = [*import_module("guards").GUARDS, *import_module("wire_guards").WIRE_GUARDS]
 
 
 @cache
@@ -37,7 +37,7 @@ def test_every_row_names_a_test() -> None:
 
 def test_every_guard_that_is_removed_in_turn_exists() -> None:
     """Otherwise `contrib/mutation.py` removes nothing, and finds nothing."""
-    for guard in guards.GUARDS:
+    for guard in GUARDS:
         assert (ROOT / "gfastcgi" / guard.file).read_text().count(guard.text) == 1, guard
         assert guard.text != guard.without
         for name in guard.tests.split():
