@@ -38,7 +38,8 @@ from gfastcgi.errors import (
 )
 from gfastcgi.fcgi import constants
 from gfastcgi.fcgi.connection import EndRequest, Stderr, Stdout
-from gfastcgi.net.streams import Stream, connect
+from gfastcgi.net.connecting import connect
+from gfastcgi.net.streams import Stream
 
 __all__ = ["Exchange"]
 
@@ -161,7 +162,11 @@ class Exchange:
         stream = connection.stream
         # A kept connection may have been made for another entry that names the address.
         stream.read_timeout, stream.write_timeout = host.read_timeout, host.write_timeout
-        sent = stream.send(data)
+        if self._is_repeatable:
+            stream.post(data, is_urgent=True)
+            sent = len(data)
+        else:
+            sent = stream.send(data)
         self._was_seen = sent > 0
         if sent < len(data) or stdin is None or self._data is not None:
             self._feeder = gevent.spawn(self._feed, connection, memoryview(data)[sent:], stdin is None)

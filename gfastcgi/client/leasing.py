@@ -14,7 +14,7 @@ from gfastcgi.backend.backend import Proc
 from gfastcgi.backend.pool import Lease, Pool
 from gfastcgi.balance.base import RequestKey
 from gfastcgi.errors import NoBackendAvailable, Overloaded, StreamTimeout
-from gfastcgi.net.deadlines import Deadlines
+from gfastcgi.net.rounds import Round
 
 __all__ = ["obtain"]
 
@@ -58,7 +58,7 @@ def _await(pool: Pool, turn: _Turn) -> None:
             raise Overloaded(f"no free connection within {seconds} s", cause="queue_timeout")
         turn.is_parked = True
         try:
-            turn.deadlines.park(max(min(end, rested, now + _LOOK_AGAIN) - now, 0.001))
+            turn.round.deadlines.park(max(min(end, rested, now + _LOOK_AGAIN) - now, 0.001))
             return
         except StreamTimeout:
             now = monotonic()
@@ -70,7 +70,7 @@ def _await(pool: Pool, turn: _Turn) -> None:
 class _Turn:
     """A place in the pool's queue, and the greenlet that waits there."""
 
-    __slots__ = ("_greenlet", "deadlines", "error", "is_parked", "lease", "request", "tried")
+    __slots__ = ("_greenlet", "error", "is_parked", "lease", "request", "round", "tried")
 
     def __init__(self, request: RequestKey, tried: list[Proc]) -> None:
         self.request = request
@@ -80,7 +80,7 @@ class _Turn:
         self.is_parked = False
         """Whether the greenlet has given the hub its turn, and waits for nothing else."""
         self._greenlet = getcurrent()
-        self.deadlines = Deadlines.here()
+        self.round = Round.here()
 
     def __repr__(self) -> str:
         return f"<_Turn {'granted' if self.lease else 'failed' if self.error else 'waiting'}>"
@@ -89,15 +89,16 @@ class _Turn:
         """The pool has a lease for it."""
         self.lease = lease
         if self.is_parked:
-            self.deadlines.loop.run_callback(self._wake)
+            self.round.resume(self)
 
     def fail(self, error: NoBackendAvailable) -> None:
         """The pool will never have one."""
         self.error = error
         if self.is_parked:
-            self.deadlines.loop.run_callback(self._wake)
+            self.round.resume(self)
 
-    def _wake(self) -> None:
+    def resume(self) -> None:
+        """Lets the greenlet go on."""
         # It may have been killed, or have timed out, in the meantime.
         if self.is_parked:
             self._greenlet.switch()

@@ -13,7 +13,7 @@ from gfastcgi.backend.backend import Host, Proc
 from gfastcgi.config import Address
 from gfastcgi.errors import BackendClosed, BackendTimeout, StreamClosed, StreamTimeout
 from gfastcgi.fcgi.connection import Event, WebServer
-from gfastcgi.net.streams import connect
+from gfastcgi.net.connecting import connect
 
 __all__ = ["converse", "probing"]
 

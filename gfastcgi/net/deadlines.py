@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from time import monotonic
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from gevent import get_hub, getcurrent
+from gevent import getcurrent
 from greenlet import greenlet
 
 from gfastcgi.errors import StreamTimeout
@@ -20,34 +19,17 @@ __all__ = ["TICK", "Deadlines"]
 TICK = 0.1
 """Seconds by which a deadline may be late."""
 
-_of_hub: WeakKeyDictionary[Any, Deadlines] = WeakKeyDictionary()
-# Most programs have one hub: the last that was asked for is found without a look into the dictionary.
-_last: list[Deadlines] = []
-
 
 class Deadlines:
-    """The pending waits of one hub; `Deadlines.here()` is the running hub's."""
+    """The pending waits of one hub."""
 
-    __slots__ = ("__weakref__", "_hub", "_is_ticking", "_timer", "_waits", "loop")
+    __slots__ = ("_hub", "_is_ticking", "_timer", "_waits")
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
-        self.loop = hub.loop
         self._waits: dict[greenlet, float] = {}
         self._timer = hub.loop.timer(TICK, TICK)
         self._is_ticking = False
-
-    @staticmethod
-    def here() -> Deadlines:
-        """The one of the running thread's hub, made at first use."""
-        hub = get_hub()
-        if _last and _last[0]._hub is hub:
-            return _last[0]
-        found = _of_hub.get(hub)
-        if found is None:
-            found = _of_hub[hub] = Deadlines(hub)
-        _last[:] = [found]
-        return found
 
     def __repr__(self) -> str:
         return f"<Deadlines of {len(self._waits)} waits>"

@@ -1,32 +1,30 @@
 """One byte stream over a socket: raw non-blocking calls that wait on the hub only after the kernel said EAGAIN.
 
-Contract: OSError and time-outs leave here as `StreamClosed` and `StreamTimeout`, and nowhere else in the package;
-but for want of descriptors or memory here.
+Contract: OSError and time-outs leave here as `StreamClosed` and `StreamTimeout`. Who waits for bytes goes on when all
+that came in this round of the hub is read; what is posted leaves at the round's end, before anything sent later.
 """
 
 from __future__ import annotations
 
 import _socket
 import contextlib
-import errno
-import os
 import socket as _constants
 import struct
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-import gevent
 from gevent import get_hub, getcurrent
 from greenlet import greenlet
 
-from gfastcgi.config import Address
-from gfastcgi.errors import SHORTAGES, ConnectError, ConnectTimeout, StreamClosed, StreamTimeout
-from gfastcgi.net.deadlines import Deadlines
+from gfastcgi.errors import StreamClosed, StreamTimeout
+from gfastcgi.net.rounds import Round
 
-__all__ = ["Stream", "connect"]
+__all__ = ["Stream", "reason"]
 
 READ, WRITE = 1, 2
+SIZE = 65536
+"""Bytes that are read at once."""
 # struct tcp_info of linux/tcp.h, up to tcpi_last_data_sent (milliseconds).
 _LAST_SENT = struct.Struct("44xI")
 
@@ -35,19 +33,23 @@ class Stream:
     """A connected stream socket. `read_timeout` and `write_timeout` are seconds without progress; 0: none."""
 
     __slots__ = (
-        "_deadlines", "_hub", "_is_watching", "_readable", "_reader", "_sock", "_writable", "is_closed", "on_close",
-        "read_timeout", "write_timeout",
+        "_came", "_hub", "_is_watching", "_posted", "_readable", "_reader", "_round", "_sock", "_stalled", "_writable",
+        "is_closed", "on_close", "read_timeout", "write_timeout",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, *, read_timeout: float = 0, write_timeout: float = 0) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._hub = get_hub()
-        self._deadlines = Deadlines.here()
+        self._round = Round.here()
         self._readable = self._hub.loop.io(sock.fileno(), READ)
         self._writable: Any = None
         self._reader: greenlet | None = None
         self._is_watching = False
+        # What the hub has read for the reader; an error is raised by the next `recv`.
+        self._came: bytes | OSError | None = None
+        self._posted: bytes | memoryview = b""
+        self._stalled: Any = None
         self.is_closed = False
         self.on_close: Callable[[bool], None] | None = None
         """See `watch_close`; None: nobody wants to know."""
@@ -72,24 +74,34 @@ class Stream:
         if self._sock.family != _constants.AF_UNIX:
             self._sock.setsockopt(_constants.IPPROTO_TCP, _constants.TCP_NODELAY, 1)
 
-    def recv(self, size: int = 65536) -> bytes:
+    # Receiving
+
+    def recv(self, size: int = SIZE) -> bytes:
         """The next bytes, at most `size`; b"" at the peer's end. Raises `StreamClosed`, `StreamTimeout`."""
-        while True:
+        while self._came is None:
             try:
                 return self._sock.recv(size)
             except BlockingIOError:
                 self.wait_readable()
             except OSError as error:
-                raise StreamClosed(_reason(error)) from error
+                raise StreamClosed(reason(error)) from error
+        came, self._came = self._came, None
+        if isinstance(came, OSError):
+            raise StreamClosed(reason(came)) from came
+        if len(came) > size:
+            came, self._came = came[:size], came[size:]
+        return came
 
     def wait_readable(self) -> None:
         """Waits until `recv` has something; one greenlet at a time. Raises `StreamTimeout`."""
+        if self._came is not None:
+            return
         if not self._is_watching:
             self._watch()
         self._reader = getcurrent()
         try:
             if self.read_timeout:
-                self._deadlines.park(self.read_timeout)
+                self._round.deadlines.park(self.read_timeout)
             else:
                 self._hub.switch()
         finally:
@@ -97,6 +109,8 @@ class Stream:
 
     def comes_within(self, seconds: float) -> bool:
         """Whether `recv` has something, waiting for it so long at most."""
+        if self._came is not None:
+            return True
         if not self._is_watching:
             self._watch()
         self._reader = me = getcurrent()
@@ -120,44 +134,30 @@ class Stream:
 
     def _on_readable(self) -> None:
         if self._reader is not None:
-            self._reader.switch()
+            if self._came is not None:
+                return  # he has not had his turn yet
+            try:
+                self._came = self._sock.recv(SIZE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._came = error
+            self._round.resume(self)
             return
         # What came is for later, and would be told again and again.
         self.rest()
         if self.on_close is not None:
             self._look()
 
-    def send(self, data: bytes | memoryview) -> int:
-        """Sends what the kernel takes now; 0 when it takes nothing. Raises `StreamClosed`."""
-        try:
-            return self._sock.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise StreamClosed(_reason(error)) from error
-
-    def send_all(self, data: bytes | memoryview) -> None:
-        """Sends every byte. Raises `StreamClosed`, `StreamTimeout`."""
-        try:
-            sent = self._sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            raise StreamClosed(_reason(error)) from error
-        if sent < len(data):
-            rest = memoryview(data)[sent:]
-            while rest:
-                self.wait_writable()
-                rest = rest[self.send(rest) :]
-
-    def wait_writable(self) -> None:
-        """Waits until the kernel takes bytes again. Raises `StreamTimeout`."""
-        if self._writable is None:
-            self._writable = self._hub.loop.io(self._sock.fileno(), WRITE)
-        self._deadlines.wait(self._writable, self.write_timeout)
+    def resume(self) -> None:
+        """Lets the reader go on, unless its wait has ended otherwise."""
+        if self._reader is not None and self._came is not None:
+            self._reader.switch()
 
     def is_readable(self) -> bool:
         """Whether `recv` would return at once, with bytes, the end, or an error: nothing good on an idle stream."""
+        if self._came is not None:
+            return True
         try:
             self._sock.recv(1, _constants.MSG_PEEK)
         except BlockingIOError:
@@ -188,6 +188,100 @@ class Stream:
         if self.on_close is not None:
             self.on_close(is_reset)
 
+    # Sending
+
+    def post(self, data: bytes, *, is_urgent: bool = False) -> None:
+        """Sends every byte, when this round of the hub ends and without a wait: for the last words before a wait.
+
+        `is_urgent`: somebody has to work on it. Raises `StreamClosed`, `StreamTimeout` of what was posted before.
+        """
+        if self._posted:
+            self.settle()
+        self._posted = data
+        self._round.post(self, is_urgent=is_urgent)
+
+    def send_posted(self) -> None:
+        """Sends what the kernel takes of what was posted. The rest follows from the hub, as the peer reads.
+
+        One that reads nothing for `write_timeout` seconds is hung up on: that wakes whoever waits for it.
+        """
+        posted = self._posted
+        if not posted:
+            return
+        try:
+            sent = self._sock.send(posted)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            # The peer has left: whoever waits for it, or sends more, is told by the kernel as well.
+            sent = len(posted)
+        if sent == len(posted):
+            self._posted = b""
+            if self._stalled is not None:
+                self._end_stall()
+        else:
+            self._posted = memoryview(posted)[sent:]
+            if sent or self._stalled is None:
+                self._begin_stall()
+
+    def _begin_stall(self) -> None:
+        self._end_stall()
+        self._can_write().start(self.send_posted)
+        self._stalled = self._hub.loop.timer(self.write_timeout)
+        if self.write_timeout:
+            self._stalled.start(self.hang_up)
+
+    def _end_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.close()
+            self._stalled = None
+            self._writable.stop()
+
+    def settle(self) -> None:
+        """Waits until the kernel has all that was posted. Raises `StreamClosed`, `StreamTimeout`."""
+        posted, self._posted = self._posted, b""
+        self._end_stall()
+        if posted:
+            self.send_all(posted)
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Sends what the kernel takes now; 0 when it takes nothing. Raises `StreamClosed`."""
+        if self._posted:
+            self.send_posted()
+            if self._posted:
+                return 0
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise StreamClosed(reason(error)) from error
+
+    def send_all(self, data: bytes | memoryview) -> None:
+        """Sends every byte. Raises `StreamClosed`, `StreamTimeout`."""
+        if self._posted:
+            self.settle()
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise StreamClosed(reason(error)) from error
+        if sent < len(data):
+            rest = memoryview(data)[sent:]
+            while rest:
+                self.wait_writable()
+                rest = rest[self.send(rest) :]
+
+    def wait_writable(self) -> None:
+        """Waits until the kernel takes bytes again. Raises `StreamTimeout`."""
+        self._round.deadlines.wait(self._can_write(), self.write_timeout)
+
+    def _can_write(self) -> Any:
+        if self._writable is None:
+            self._writable = self._hub.loop.io(self._sock.fileno(), WRITE)
+        return self._writable
+
     def seconds_since_sent(self) -> float:
         """How long ago bytes were last sent; infinite where the kernel does not tell, as for unix sockets."""
         try:
@@ -197,11 +291,12 @@ class Stream:
         return float(_LAST_SENT.unpack(info)[0]) / 1000
 
     def shutdown_write(self) -> None:
-        """Ends our direction; the peer reads an end of file."""
+        """Ends our direction; the peer reads an end of file. Raises `StreamClosed`, `StreamTimeout`."""
+        self.settle()
         try:
             self._sock.shutdown(_constants.SHUT_WR)
         except OSError as error:
-            raise StreamClosed(_reason(error)) from error
+            raise StreamClosed(reason(error)) from error
 
     def hang_up(self) -> None:
         """Ends both directions, so that whoever waits on this stream wakes up."""
@@ -223,9 +318,12 @@ class Stream:
             pass
 
     def close(self) -> None:
-        """Closes the descriptor; again: nothing happens."""
+        """Closes the descriptor; again: nothing happens. What the kernel does not take now is lost."""
         if not self.is_closed:
             self.is_closed = True
+            self.send_posted()
+            self._posted = b""
+            self._end_stall()
             for watcher in (self._readable, self._writable):
                 if watcher is not None:
                     watcher.stop()
@@ -233,57 +331,6 @@ class Stream:
             self._sock.close()
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What went wrong, in words."""
     return error.strerror or str(error)
-
-
-def connect(address: Address, timeout: float) -> Stream:
-    """A stream to `address`, a unix path or a numeric host, within `timeout` seconds.
-
-    Raises `ConnectError` with the reason, `ConnectTimeout`; OSError when descriptors or memory are short here.
-    """
-    try:
-        family, target = _sockaddr(address)
-        sock = _socket.socket(family, _constants.SOCK_STREAM | _constants.SOCK_NONBLOCK | _constants.SOCK_CLOEXEC)
-    except OSError as error:
-        if error.errno in SHORTAGES:
-            raise
-        raise ConnectError(f"{address}: {_reason(error)}", cause="connect_failed") from error
-    stream = Stream(sock, write_timeout=timeout)
-    try:
-        _connect(stream, sock, target, timeout)
-        stream.no_delay()
-        stream.write_timeout = 0
-    except BaseException as error:
-        stream.close()
-        if isinstance(error, StreamTimeout):
-            raise ConnectTimeout(f"{address}: no connection within {timeout:g} s") from error
-        if isinstance(error, OSError):
-            cause = "connect_refused" if error.errno in (errno.ECONNREFUSED, errno.ENOENT) else "connect_failed"
-            raise ConnectError(f"{address}: {_reason(error)}", cause=cause) from error
-        raise
-    return stream
-
-
-def _connect(stream: Stream, sock: _socket.socket, target: Any, timeout: float) -> None:
-    end = monotonic() + timeout
-    pause = 0.001
-    while (code := sock.connect_ex(target)) == errno.EAGAIN:
-        # A unix socket whose backlog is full: no event tells when it has room again (unix(7)).
-        if timeout and monotonic() >= end:
-            raise StreamTimeout("the listen queue stays full")
-        gevent.sleep(pause)
-        pause = min(2 * pause, 0.05)
-    if code == errno.EINPROGRESS:
-        stream.wait_writable()
-        code = sock.getsockopt(_constants.SOL_SOCKET, _constants.SO_ERROR)
-    if code:
-        raise OSError(code, os.strerror(code))
-
-
-def _sockaddr(address: Address) -> tuple[int, Any]:
-    if address.path:
-        return _constants.AF_UNIX, address.path
-    if ":" in address.host:
-        return _constants.AF_INET6, (address.host, address.port)
-    return _constants.AF_INET, (address.host, address.port)

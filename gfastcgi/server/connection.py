@@ -63,10 +63,15 @@ class ClientConnection:
     def run(self) -> None:
         """Serves requests until either side ends the connection."""
         try:
-            while self._serve_one():
+            try:
+                while self._serve_one():
+                    pass
+            except RemoteProtocolError as error:
+                self._refuse(error)
+            except StreamClosed:
+                # Told to end, it may still owe the client the rest of its last answer.
                 pass
-        except RemoteProtocolError as error:
-            self._refuse(error)
+            self.stream.settle()
         except StreamError:
             pass
 

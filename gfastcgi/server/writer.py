@@ -54,13 +54,15 @@ class ResponseWriter:
                 # are sent to those, too, who ended their own direction.
                 self._stream.on_close = None
                 content: bytes = body[0] if len(body) == 1 else b"".join(body)
-                self._stream.send_all(
-                    encode_head(
-                        status, response.headerlist, length=len(content), is_chunked=False,
-                        connection=b"" if keep and version == "1.1" else _connection(keep, version),
-                        date=self._date(), server=tag,
-                    ) + content
+                head = encode_head(
+                    status, response.headerlist, length=len(content), is_chunked=False,
+                    connection=b"" if keep and version == "1.1" else _connection(keep, version),
+                    date=self._date(), server=tag,
                 )  # fmt: skip
+                if len(content) <= _JOIN:
+                    self._stream.post(head + content)
+                else:
+                    self._stream.send_all(head + content)
                 return keep, len(content)
             if isinstance(body, FileBody):
                 return keep, self._send_file(response, body, _connection(keep, version), tag)
@@ -82,7 +84,7 @@ class ResponseWriter:
         """A head alone; to HEAD it tells the length that GET would have had, where that is known."""
         self._stream.on_close = None
         length = _length(response, body) if is_head and not has_no_content(response.status_int) else None
-        self._stream.send_all(self._head(response, connection, tag, length))
+        self._stream.post(self._head(response, connection, tag, length))
         return 0
 
     def _send_file(self, response: webob.Response, body: FileBody, connection: bytes, tag: str) -> int:
@@ -90,7 +92,7 @@ class ResponseWriter:
         head = self._head(response, connection, tag, body.length)
         small = body.small(_JOIN)
         if small is not None:
-            self._stream.send_all(head + small)
+            self._stream.post(head + small)
         else:
             self._stream.send_all(head)
             body.send_to(self._stream)

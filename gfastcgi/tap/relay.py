@@ -18,8 +18,9 @@ from gevent.server import StreamServer
 
 from gfastcgi.config import Address
 from gfastcgi.errors import BackendError, ConnectError, StreamError
+from gfastcgi.net.connecting import connect
 from gfastcgi.net.dns import LookupFailed, look_up
-from gfastcgi.net.streams import Stream, connect
+from gfastcgi.net.streams import Stream
 from gfastcgi.tap.events import Event, Side, What
 
 __all__ = ["Relay", "dial"]

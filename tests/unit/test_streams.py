@@ -13,9 +13,11 @@ from gevent.event import Event
 
 from gfastcgi.config import Address
 from gfastcgi.errors import ConnectError, StreamClosed, StreamTimeout
-from gfastcgi.net.deadlines import TICK, Deadlines
+from gfastcgi.net.connecting import connect
+from gfastcgi.net.deadlines import TICK
 from gfastcgi.net.listeners import address_of, listen
-from gfastcgi.net.streams import Stream, connect
+from gfastcgi.net.rounds import Round
+from gfastcgi.net.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,7 +200,7 @@ def test_connect_refused(kind: str, tmp_path: Path) -> None:
 
 def test_each_wait_has_its_own_deadline() -> None:
     """One is met, one passes, one has none; the timer ends with the last."""
-    deadlines, ended = Deadlines.here(), []
+    deadlines, ended = Round.here().deadlines, []
 
     def wait(name: str, seconds: float) -> None:
         watcher = gevent.get_hub().loop.timer(1000)
