@@ -31,11 +31,11 @@ GUARDS = [
     # The chain: all of them, or any.
     Guard(
         "auth/chain.py",
-        "            if isinstance(decision, Deny):\n                return decision.response\n",
-        "            if isinstance(decision, Deny):\n                continue\n",
+        "        if isinstance(decision, Deny):\n            return decision.response\n",
+        "        if isinstance(decision, Deny):\n            continue\n",
         "unit/test_auth_chain.py",
     ),
-    Guard("auth/chain.py", 'is_one_enough = need == "any"', "is_one_enough = True", "unit/test_auth_chain.py"),
+    Guard("auth/chain.py", 'if need == "any" and gates', "if gates", "unit/test_auth_chain.py"),
     Guard(
         "auth/chain.py",
         "            if isinstance(outcome, Exception):\n                raise outcome\n",

@@ -46,6 +46,7 @@ __all__ = ["Gateway", "adopt", "origin_of", "rewrite"]
 log = logging.getLogger("gfastcgi")
 
 _MOST_LOCAL_REDIRECTS = 5
+_NOBODY: frozenset[bytes] = frozenset()
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
@@ -245,7 +246,7 @@ def adopt(request: Request, site: Site) -> None:
 
 
 def _ask(request: Request, site: Site, place: Place) -> webob.Response | list[tuple[str, str]]:
-    before = frozenset(request.variables)
+    before = frozenset(request.variables) if request.variables else _NOBODY
     need = site.settings.authorizers
     if site.audit is None:
         decision = chain.ask(place.gates, request, place.root, need=need)

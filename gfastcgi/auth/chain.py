@@ -7,7 +7,7 @@ variables reach the responder; what the client sent under such a name is gone by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from operator import attrgetter
@@ -37,22 +37,35 @@ def ask(
     Raises what an authorizer raises: an answer that never came is for the gateway to refuse.
     """
     added: Added = []
-    is_one_enough = need == "any"
-    for step in (gates,) if len(gates) == 1 or (is_one_enough and gates) else _groups(gates):
-        if len(step) == 1:
-            decisions: Sequence[Decision] = (ask_of(step[0])(request, root),)
-        elif is_one_enough:
-            decisions = (_ask_any(step, request, root, ask_of),)
-        else:
-            decisions = _ask_all(step, request, root, ask_of)
-        for decision in decisions:
-            if isinstance(decision, Deny):
-                return decision.response
-            if decision.variables:
-                _set(decision.variables, request)
-            if decision.response_headers:
-                added += decision.response_headers
+    for decision in _decisions(gates, request, root, need, ask_of):
+        if isinstance(decision, Deny):
+            return decision.response
+        if decision.variables:
+            variables = request.variables
+            variables.update(decision.variables)
+            user = variables.get(b"REMOTE_USER")
+            if user is not None:
+                request.user = user.decode("utf-8", "replace")
+        if decision.response_headers:
+            added += decision.response_headers
     return added
+
+
+def _decisions(gates: Sequence[Gate], request: Request, root: str, need: str, ask_of: AskOf) -> Iterable[Decision]:
+    """One after the other: what is allowed counts before the next is asked."""
+    if len(gates) == 1:
+        return (ask_of(gates[0])(request, root),)
+    if need == "any" and gates:
+        return (_ask_any(gates, request, root, ask_of),)
+    return _one_by_one(gates, request, root, ask_of)
+
+
+def _one_by_one(gates: Sequence[Gate], request: Request, root: str, ask_of: AskOf) -> Iterator[Decision]:
+    for group in _groups(gates):
+        if len(group) == 1:
+            yield ask_of(group[0])(request, root)
+        else:
+            yield from _ask_all(group, request, root, ask_of)
 
 
 def is_still_allowed(
@@ -65,13 +78,6 @@ def is_still_allowed(
     again = copy(request)
     again.variables = dict(before)
     return isinstance(ask(gates, again, root, need=need, ask_of=_DECIDE_ANEW), list)
-
-
-def _set(variables: Mapping[bytes, bytes], request: Request) -> None:
-    request.variables.update(variables)
-    user = request.variables.get(b"REMOTE_USER")
-    if user is not None:
-        request.user = user.decode("utf-8", "replace")
 
 
 def _groups(gates: Sequence[Gate]) -> Iterator[Sequence[Gate]]:

@@ -7,7 +7,7 @@ judged by what they fold into. `allowed` are the spellings that may pass; they b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from gfastcgi.request import Request
 
@@ -44,6 +44,8 @@ class Hygiene:
     ) -> None:
         self._names = {fold(name).removeprefix(b"HTTP_") for name in (*IDENTITY, *names)}
         self._learned = set() if learned is None else learned
+        self._taught: set[bytes] = set()
+        """The names as they were told: authorizers set the same again and again."""
         self._judged_with = 0
         """How many names were learned when `_passing` was judged."""
         self._allowed = frozenset(name.lower().encode() for name in allowed)
@@ -66,11 +68,14 @@ class Hygiene:
         if not self._passing.issuperset([name for name, _ in request.fields]):
             self._clean(request)
 
-    def learn(self, names: Iterable[bytes]) -> None:
+    def learn(self, names: Set[bytes]) -> None:
         """From now on the variables `names`, which an authorizer set, are no client's to send."""
+        if self._taught.issuperset(names):
+            return
         for name in names:
             if len(self._learned) < _MOST_LEARNED:
                 self._learned.add(name.removeprefix(b"HTTP_"))
+                self._taught.add(name)
 
     def _judge(self, name: bytes) -> int:
         if name in self._allowed:

@@ -97,7 +97,8 @@ class Pool:
         elif (is_full and not waiter.tried) or self._is_served(waiter.tried):
             self.waiters[waiter] = self._clock()
             for host in self.hosts:
-                if host.procs and host.procs[0].grow is not None:
+                # Without a limit there is nothing to start.
+                if host.procs and host.procs[0].crowded_above is not inf:
                     growth.grow(host)
         else:
             waiter.fail(unavailable(self.hosts, waiter.tried))

@@ -163,7 +163,7 @@ class Exchange:
         # A kept connection may have been made for another entry that names the address.
         stream.read_timeout, stream.write_timeout = host.read_timeout, host.write_timeout
         if self._is_repeatable:
-            stream.post(data, is_urgent=True)
+            stream.post(data, is_request=True)
             sent = len(data)
         else:
             sent = stream.send(data)
@@ -310,7 +310,7 @@ class Exchange:
         """Takes what the backend sends next. Raises `BackendError`, `BadRecord`."""
         connection = self._connection
         assert connection is not None
-        if self._end:
+        if self._end and self._has_begun:
             self._hurry(connection.stream)
         try:
             data = connection.stream.recv()
@@ -464,6 +464,7 @@ class Exchange:
             if self._lease is not None or self._connection is not None:
                 self._give_back()
         finally:
-            self._body.close()
+            if self._body.length != 0:
+                self._body.close()
             if self._data is not None:
                 self._data.close()

@@ -34,7 +34,7 @@ class Stream:
 
     __slots__ = (
         "_came", "_hub", "_is_watching", "_posted", "_readable", "_reader", "_round", "_sock", "_stalled", "_writable",
-        "is_closed", "on_close", "read_timeout", "write_timeout",
+        "begins_work", "is_closed", "on_close", "read_timeout", "write_timeout",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, *, read_timeout: float = 0, write_timeout: float = 0) -> None:
@@ -51,6 +51,8 @@ class Stream:
         self._posted: bytes | memoryview = b""
         self._stalled: Any = None
         self.is_closed = False
+        self.begins_work = False
+        """What is read next is a new request: it comes behind what is under way."""
         self.on_close: Callable[[bool], None] | None = None
         """See `watch_close`; None: nobody wants to know."""
         self.read_timeout = read_timeout
@@ -142,7 +144,7 @@ class Stream:
                 return
             except OSError as error:
                 self._came = error
-            self._round.resume(self)
+            self._round.resume(self, is_new=self.begins_work)
             return
         # What came is for later, and would be told again and again.
         self.rest()
@@ -190,15 +192,15 @@ class Stream:
 
     # Sending
 
-    def post(self, data: bytes, *, is_urgent: bool = False) -> None:
+    def post(self, data: bytes, *, is_request: bool = False) -> None:
         """Sends every byte, when this round of the hub ends and without a wait: for the last words before a wait.
 
-        `is_urgent`: somebody has to work on it. Raises `StreamClosed`, `StreamTimeout` of what was posted before.
+        `is_request`: somebody has to work on it. Raises `StreamClosed`, `StreamTimeout` of what was posted before.
         """
         if self._posted:
             self.settle()
         self._posted = data
-        self._round.post(self, is_urgent=is_urgent)
+        self._round.post(self, is_request=is_request)
 
     def send_posted(self) -> None:
         """Sends what the kernel takes of what was posted. The rest follows from the hub, as the peer reads.

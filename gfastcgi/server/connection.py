@@ -178,9 +178,9 @@ class ClientConnection:
         if event is None:
             if self._service.is_draining and self._parser.is_idle:
                 return None
-            self._waits_for_head = True
+            self._waits_for_head = self.stream.begins_work = True
             event = self._await_head()
-            self._waits_for_head = False
+            self._waits_for_head = self.stream.begins_work = False
         assert not isinstance(event, bytes)
         return event
 

@@ -94,6 +94,7 @@ class Processes:
             kill_all({pid} | descendants(pid))
         self._adopted.clear()
         for process in reversed(self._running):
+            ours = children(os.getpid())
             left = descendants(process.pid)
             process.terminate()
             try:
@@ -101,6 +102,7 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            while orphans := left & children(os.getpid()):
+            # php-cgi may fork once more while it ends: what became our child meanwhile is one of its own, too.
+            while orphans := children(os.getpid()) - (ours - left):
                 kill_all(orphans)
         self._running.clear()

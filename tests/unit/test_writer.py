@@ -26,6 +26,8 @@ class Wire:
     def send_all(self, data: bytes) -> None:
         self.sent.append(bytes(data))
 
+    post = send_all
+
     @property
     def head(self) -> dict[str, str]:
         lines = b"".join(self.sent).partition(b"\r\n\r\n")[0].decode().split("\r\n")
