@@ -37,7 +37,14 @@ def ask(
     Raises what an authorizer raises: an answer that never came is for the gateway to refuse.
     """
     added: Added = []
-    for decision in _decisions(gates, request, root, need, ask_of):
+    decisions: Iterable[Decision]
+    if len(gates) == 1:
+        decisions = (ask_of(gates[0])(request, root),)
+    elif need == "any" and gates:
+        decisions = (_ask_any(gates, request, root, ask_of),)
+    else:
+        decisions = _one_by_one(gates, request, root, ask_of)
+    for decision in decisions:
         if isinstance(decision, Deny):
             return decision.response
         if decision.variables:
@@ -51,16 +58,8 @@ def ask(
     return added
 
 
-def _decisions(gates: Sequence[Gate], request: Request, root: str, need: str, ask_of: AskOf) -> Iterable[Decision]:
-    """One after the other: what is allowed counts before the next is asked."""
-    if len(gates) == 1:
-        return (ask_of(gates[0])(request, root),)
-    if need == "any" and gates:
-        return (_ask_any(gates, request, root, ask_of),)
-    return _one_by_one(gates, request, root, ask_of)
-
-
 def _one_by_one(gates: Sequence[Gate], request: Request, root: str, ask_of: AskOf) -> Iterator[Decision]:
+    """What is allowed counts before the next is asked."""
     for group in _groups(gates):
         if len(group) == 1:
             yield ask_of(group[0])(request, root)

@@ -104,8 +104,9 @@ class Gate:
         except Exception:
             self.counts.failed += 1
             raise
-        self.counts.add(*found)
-        return found[0]
+        decision, source = found
+        self.counts.add(decision, source)
+        return decision
 
     def decide_anew(self, request: Request, root: str) -> Decision:
         """As `decide`, without recourse to what is remembered: the answer to `request` is on its way."""

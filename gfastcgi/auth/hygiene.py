@@ -65,7 +65,7 @@ class Hygiene:
             self._judged_with = len(self._learned)
             self._passing.clear()
         # Clients send much the same names: those that were judged to pass are looked up in one go.
-        if not self._passing.issuperset([name for name, _ in request.fields]):
+        if not self._passing.issuperset(request.head.names):
             self._clean(request)
 
     def learn(self, names: Set[bytes]) -> None:

@@ -107,7 +107,8 @@ class Keeper:
         who = self._keys.who(request)
         if who is None:
             return _ungranted(self._check(request, root)), "asked"
-        key = self._key_of(who, request)
+        keys = self._keys
+        key = (who, keys.where(request)) if keys.has_where else who
         known = self._recall(who, key, request)
         if known is not None:
             return known

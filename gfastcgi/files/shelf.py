@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from operator import attrgetter
 from time import time
 from typing import NamedTuple
 
@@ -20,6 +21,10 @@ LARGEST = 65536
 ROOM = 4 << 20
 """Bytes that all kept files have together."""
 _SETTLED_SECONDS = 2.0
+# Which file it is, and in which state: every write, and every change of owner or mode, makes another one.
+_identity: Callable[[os.stat_result], tuple[int, ...]] = attrgetter(
+    "st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"
+)
 
 
 class Kept(NamedTuple):
@@ -68,8 +73,3 @@ class Shelf:
             self._size = 0
         self._files[filename] = Kept(_identity(stat), tuple(fields), content)
         self._size += len(content)
-
-
-def _identity(stat: os.stat_result) -> tuple[int, ...]:
-    """Which file it is, and in which state: every write, and every change of owner or mode, makes another one."""
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -64,8 +64,8 @@ class RequestHead:
     """One request head. `fields` are (lower-case name, value without surrounding blanks), in the order of arrival."""
 
     __slots__ = (
-        "authority", "content_length", "expects_continue", "fields", "has_questions", "keep_alive", "method", "target",
-        "version",
+        "authority", "content_length", "expects_continue", "fields", "has_questions", "keep_alive", "method", "names",
+        "target", "version",
     )  # fmt: skip
 
     def __init__(self, method: str, target: Target, version: str, fields: list[tuple[bytes, bytes]]) -> None:
@@ -79,7 +79,8 @@ class RequestHead:
         """Bytes of the body; None: chunked."""
         self.keep_alive = True
         self.expects_continue = False
-        self.has_questions = not _QUESTIONS.isdisjoint([name for name, _ in fields])
+        self.names = frozenset([name for name, _ in fields])
+        self.has_questions = not _QUESTIONS.isdisjoint(self.names)
         """Whether it has preconditions or asks for a range (RFC 9110 sections 13 and 14)."""
 
     def __repr__(self) -> str:
