@@ -38,6 +38,7 @@ from gfastcgi.errors import (
 )
 from gfastcgi.fcgi import constants
 from gfastcgi.fcgi.connection import EndRequest, Stderr, Stdout
+from gfastcgi.fcgi.records import ends_request
 from gfastcgi.net.connecting import connect
 from gfastcgi.net.streams import Stream
 
@@ -283,13 +284,16 @@ class Exchange:
             return
         size = sum(map(len, self._pieces))
         end = monotonic() + seconds
-        while not self.is_complete and size < _LARGEST_GATHERING:
-            left = end - monotonic()
-            if left <= 0 or not connection.stream.comes_within(left):
+
+        def is_enough(piece: bytes) -> bool:
+            nonlocal size
+            size += len(piece)
+            return size >= _LARGEST_GATHERING or ends_request(piece)
+
+        while not self.is_complete and size < _LARGEST_GATHERING and (left := end - monotonic()) > 0:
+            if not connection.stream.collect(left, is_enough):
                 return
-            known = len(self._pieces)
             self._receive()
-            size += sum(map(len, self._pieces[known:]))
 
     def take_whole(self) -> list[bytes] | None:
         """The body when all of it is there within a moment, else None; the lease is given back with it.
@@ -464,7 +468,6 @@ class Exchange:
             if self._lease is not None or self._connection is not None:
                 self._give_back()
         finally:
-            if self._body.length != 0:
-                self._body.close()
+            self._body.close()
             if self._data is not None:
                 self._data.close()

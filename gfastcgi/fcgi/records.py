@@ -15,14 +15,15 @@ from collections.abc import Iterator
 from struct import Struct
 
 from gfastcgi.errors import BadRecord, LocalProtocolError
-from gfastcgi.fcgi.constants import HEADER_SIZE, MAX_CONTENT, MAX_REQUEST_ID, VERSION
+from gfastcgi.fcgi.constants import END_REQUEST, HEADER_SIZE, MAX_CONTENT, MAX_REQUEST_ID, VERSION
 
-__all__ = ["HEADER", "RecordReader", "encode_record", "encode_stream", "header"]
+__all__ = ["HEADER", "RecordReader", "encode_record", "encode_stream", "ends_request", "header"]
 
 HEADER = Struct("!BBHHBB")
 _unpack = HEADER.unpack_from
 # The largest content that keeps records at multiples of 8 bytes, as the specification advises (section 3.3).
 _STREAM_CONTENT = 65528
+_END = bytes((VERSION, END_REQUEST))
 
 
 def header(kind: int, request_id: int, content_length: int, padding_length: int = 0) -> bytes:
@@ -50,6 +51,12 @@ def encode_stream(kind: int, request_id: int, data: bytes) -> bytes:
         piece = view[at : at + _STREAM_CONTENT]
         pieces += (header(kind, request_id, len(piece)), piece)
     return b"".join(pieces)
+
+
+def ends_request(data: bytes) -> bool:
+    """Whether `data`, as it came, looks as if it ended with END_REQUEST (section 5.5), which nobody pads: a hint."""
+    tail = data[-2 * HEADER_SIZE :]
+    return tail[:2] == _END and tail[4:7] == b"\0\x08\0"
 
 
 class RecordReader:

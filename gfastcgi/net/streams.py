@@ -33,8 +33,8 @@ class Stream:
     """A connected stream socket. `read_timeout` and `write_timeout` are seconds without progress; 0: none."""
 
     __slots__ = (
-        "_came", "_hub", "_is_watching", "_posted", "_readable", "_reader", "_round", "_sock", "_stalled", "_writable",
-        "begins_work", "is_closed", "on_close", "read_timeout", "write_timeout",
+        "_came", "_hub", "_is_enough", "_is_watching", "_pile", "_posted", "_readable", "_reader", "_round", "_sock",
+        "_stalled", "_writable", "begins_work", "is_closed", "on_close", "read_timeout", "write_timeout",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, *, read_timeout: float = 0, write_timeout: float = 0) -> None:
@@ -48,6 +48,8 @@ class Stream:
         self._is_watching = False
         # What the hub has read for the reader; an error is raised by the next `recv`.
         self._came: bytes | OSError | None = None
+        self._is_enough: Callable[[bytes], bool] | None = None
+        self._pile: list[bytes] = []
         self._posted: bytes | memoryview = b""
         self._stalled: Any = None
         self.is_closed = False
@@ -109,20 +111,32 @@ class Stream:
         finally:
             self._reader = None
 
-    def comes_within(self, seconds: float) -> bool:
-        """Whether `recv` has something, waiting for it so long at most."""
+    def collect(self, seconds: float, is_enough: Callable[[bytes], bool]) -> bool:
+        """Lets bytes pile up until `is_enough` says so of the newest, or for `seconds`; nobody is woken for each.
+
+        Returns whether `recv` has something: all of it, at once.
+        """
         if self._came is not None:
             return True
         if not self._is_watching:
             self._watch()
+        self._is_enough = is_enough
         self._reader = me = getcurrent()
         timer = self._hub.loop.timer(seconds)
-        timer.start(me.switch, False)
+        timer.start(me.switch)
         try:
-            return self._hub.switch() is not False
+            self._hub.switch()
         finally:
-            self._reader = None
             timer.close()
+            self._reader = self._is_enough = None
+            self._take_pile()
+        return self._came is not None
+
+    def _take_pile(self) -> None:
+        if self._pile:
+            # An end or an error behind it is told again.
+            self._came = b"".join(self._pile)
+            self._pile.clear()
 
     def _watch(self) -> None:
         self._is_watching = True
@@ -144,12 +158,25 @@ class Stream:
                 return
             except OSError as error:
                 self._came = error
-            self._round.resume(self, is_new=self.begins_work)
+            if self._is_enough is None or self._is_piled(self._is_enough):
+                self._round.resume(self, is_new=self.begins_work)
             return
         # What came is for later, and would be told again and again.
         self.rest()
         if self.on_close is not None:
             self._look()
+
+    def _is_piled(self, is_enough: Callable[[bytes], bool]) -> bool:
+        """Puts what came on the pile; whether that is all that the reader waits for."""
+        came = self._came
+        if not isinstance(came, bytes) or not came:
+            return True
+        self._pile.append(came)
+        self._came = None
+        if not is_enough(came):
+            return False
+        self._take_pile()
+        return True
 
     def resume(self) -> None:
         """Lets the reader go on, unless its wait has ended otherwise."""

@@ -19,7 +19,7 @@ from gfastcgi.fcgi.connection import (
     WholeRequest,
 )
 from gfastcgi.fcgi.params import decode_pairs, decode_text, encode_pairs
-from gfastcgi.fcgi.records import HEADER, encode_record
+from gfastcgi.fcgi.records import HEADER, encode_record, ends_request
 
 PAIRS = st.lists(st.tuples(st.binary(min_size=1, max_size=200), st.binary(max_size=300)), min_size=1, max_size=20)
 
@@ -173,3 +173,19 @@ def begun(request_id: int) -> WebServer:
     server = WebServer()
     server.begin_request(request_id, c.RESPONDER, b"\1\1AB", keep_conn=True, stdin=b"")
     return server
+
+
+@pytest.mark.parametrize(
+    ("data", "ends"),
+    [
+        (b"", False),
+        (encode_record(c.END_REQUEST, 1, bytes(8)), True),
+        (encode_record(c.END_REQUEST, 513, b"\0\0\0\7\1\0\0\0"), True),
+        (encode_record(c.STDOUT, 1, b"text") + encode_record(c.END_REQUEST, 1, bytes(8)), True),
+        (encode_record(c.END_REQUEST, 1, bytes(8))[:-1], False),
+        (encode_record(c.STDOUT, 1, bytes(8)), False),
+        (encode_record(c.STDOUT, 1, b""), False),
+    ],
+)
+def test_the_hint_that_a_request_ends(data: bytes, ends: bool) -> None:
+    assert ends_request(data) is ends

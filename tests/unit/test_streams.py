@@ -92,13 +92,39 @@ def test_is_readable(pair: tuple[Stream, socket.socket]) -> None:
     assert not stream.is_readable()
 
 
-def test_comes_within(pair: tuple[Stream, socket.socket]) -> None:
+def test_collect(pair: tuple[Stream, socket.socket]) -> None:
     stream, peer = pair
-    assert not stream.comes_within(SOON)
-    gevent.spawn_later(SOON, peer.sendall, b"x")
-    assert stream.comes_within(60)
-    assert stream.recv() == b"x"
-    assert not stream.comes_within(SOON)
+    pieces: list[bytes] = []
+
+    def is_enough(piece: bytes) -> bool:
+        pieces.append(piece)
+        return piece.endswith(b".")
+
+    assert not stream.collect(SOON, is_enough)
+    for number, piece in enumerate((b"in ", b"three ", b"pieces.", b" more"), 1):
+        gevent.spawn_later(number * SOON, peer.sendall, piece)
+    assert stream.collect(60, is_enough)
+    assert (stream.recv(), pieces) == (b"in three pieces.", [b"in ", b"three ", b"pieces."])
+    assert stream.collect(5 * SOON, is_enough), "time passed, and some had come"
+    assert stream.collect(60, is_enough), "it is still there"
+    assert stream.recv() == b" more"
+
+
+def test_collect_ends_with_the_stream(pair: tuple[Stream, socket.socket]) -> None:
+    stream, peer = pair
+    gevent.spawn_later(SOON, peer.sendall, b"last words")
+    gevent.spawn_later(2 * SOON, peer.shutdown, socket.SHUT_WR)
+    assert stream.collect(60, lambda piece: False)
+    assert (stream.recv(), stream.recv()) == (b"last words", b"")
+
+
+def test_who_is_killed_while_he_collects_loses_nothing(pair: tuple[Stream, socket.socket]) -> None:
+    stream, peer = pair
+    peer.sendall(b"abc")
+    collecting = gevent.spawn(stream.collect, 60, lambda piece: False)
+    gevent.sleep(SOON)
+    collecting.kill()
+    assert stream.recv() == b"abc"
 
 
 def test_bytes_for_later_are_told_once(pair: tuple[Stream, socket.socket]) -> None:
