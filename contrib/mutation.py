@@ -3,9 +3,9 @@
     .venv/bin/python contrib/mutation.py                # all guards; exit status 1 when one is missed
     .venv/bin/python contrib/mutation.py chain grants   # those whose file's name has one of the words
 
-Plan: `guards.py` and `wire_guards.py` are literal lists of (file, text, what stands there without the guard, test
-files). A copy of the checkout gets one of them at a time; pytest stops at the first test that fails, and that one is
-printed.
+Plan: `guards.py`, `wire_guards.py` and `stream_guards.py` are literal lists of (file, text, what stands there without
+the guard, test files). A copy of the checkout gets one of them at a time; pytest stops at the first test that fails,
+and that one is printed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from guards import GUARDS, Guard
+from stream_guards import STREAM_GUARDS
 from wire_guards import WIRE_GUARDS
 
 ROOT = Path(__file__).parents[1]
@@ -72,7 +73,7 @@ def main(words: list[str]) -> int:
     missed = 0
     with tempfile.TemporaryDirectory(prefix="mutation") as name:
         copy_checkout(Path(name))
-        for guard in [*GUARDS, *WIRE_GUARDS]:
+        for guard in [*GUARDS, *WIRE_GUARDS, *STREAM_GUARDS]:
             if words and not any(word in guard.file for word in words):
                 continue
             started = time.monotonic()

@@ -131,19 +131,24 @@ def test_all_is_read_before_anybody_goes_on(make_pair: Callable[..., tuple[Strea
     assert sorted(each for each in story if isinstance(each, bytes)) == [b"0", b"1", b"2", b"3"]
 
 
-def test_a_wait_that_ended_otherwise_loses_nothing(make_pair: Callable[..., tuple[Stream, socket.socket]]) -> None:
-    """The deadline passes between the hub's reading and the reader's turn: the bytes are there for the next."""
-    stream, peer = make_pair()
-    stream.read_timeout = 60
-    reader = gevent.spawn(stream.recv)
-    gevent.sleep(0)
-    deadlines = Round.here().deadlines
+def let_the_deadline_pass(reader: gevent.Greenlet[..., object]) -> None:
+    """Between the hub's reading and the reader's turn."""
 
     def let_it_pass() -> None:
+        deadlines = Round.here().deadlines
         deadlines._waits[reader] = 0
         deadlines._tick()
 
     Round.here().resume(Going("", [], let_it_pass))
+
+
+def test_a_wait_that_ended_otherwise_loses_nothing(make_pair: Callable[..., tuple[Stream, socket.socket]]) -> None:
+    """The bytes are there for the next."""
+    stream, peer = make_pair()
+    stream.read_timeout = 5
+    reader = gevent.spawn(stream.recv)
+    gevent.sleep(0)
+    let_the_deadline_pass(reader)
     peer.sendall(b"abc")
     stream._on_readable()
     with pytest.raises(StreamTimeout):
@@ -152,6 +157,40 @@ def test_a_wait_that_ended_otherwise_loses_nothing(make_pair: Callable[..., tupl
     assert stream.collect(60, lambda piece: False)
     stream.wait_readable()
     assert (stream.recv(1), stream.recv(1), stream.recv()) == (b"a", b"b", b"c")
+
+
+def test_who_waits_again_is_not_woken_for_what_he_has(make_pair: Callable[..., tuple[Stream, socket.socket]]) -> None:
+    stream, peer = make_pair()
+    stream.read_timeout = 5
+
+    def read() -> tuple[bytes, bytes]:
+        with pytest.raises(StreamTimeout):
+            stream.wait_readable()
+        first = stream.recv()
+        stream.wait_readable()
+        assert stream._came is not None, "woken for nothing"
+        return first, stream.recv()
+
+    reader = gevent.spawn(read)
+    gevent.sleep(0)
+    let_the_deadline_pass(reader)
+    peer.sendall(b"first")
+    stream._on_readable()
+    gevent.sleep(SOON)
+    peer.sendall(b"second")
+    assert reader.get(timeout=5) == (b"first", b"second")
+
+
+def test_what_comes_before_the_reader_has_had_his_turn_is_for_later(
+    make_pair: Callable[..., tuple[Stream, socket.socket]],
+) -> None:
+    stream, peer = make_pair()
+    reader = gevent.spawn(lambda: (stream.recv(), stream.recv()))
+    gevent.sleep(0)
+    for piece in (b"first", b"second"):
+        peer.sendall(piece)
+        stream._on_readable()
+    assert reader.get(timeout=5) == (b"first", b"second")
 
 
 def test_an_error_that_the_hub_reads_is_told_to_the_reader() -> None:

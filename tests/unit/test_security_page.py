@@ -1,4 +1,4 @@
-"""docs/security.md names tests, `contrib/guards.py` and `wire_guards.py` name guards: they are there."""
+"""docs/security.md names tests, and the lists of guards in `contrib` quote the code: all of it is there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ PAGE = (ROOT / "docs" / "security.md").read_text()
 NAMED = sorted(set(re.findall(r"`(tests/[a-z_/]+\.py(?:::\w+)?)`", PAGE)))
 
 sys.path.append(str(ROOT / "contrib"))
-GUARDS = [*import_module("guards").GUARDS, *import_module("wire_guards").WIRE_GUARDS]
+GUARDS = [
+    *import_module("guards").GUARDS,
+    *import_module("wire_guards").WIRE_GUARDS,
+    *import_module("stream_guards").STREAM_GUARDS,
+]
 
 
 @cache

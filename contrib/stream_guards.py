@@ -1,0 +1,91 @@
+"""The guards of the byte streams: what came is read by whom it is for, what was posted leaves whole and in order."""
+
+from __future__ import annotations
+
+from guards import Guard
+
+ROUNDS = "unit/test_rounds.py"
+STREAM_GUARDS = [
+    # Reading.
+    Guard(
+        "net/streams.py",
+        "            if self._came is not None:\n                return  # he has not had his turn yet\n",
+        "",
+        ROUNDS,
+    ),
+    Guard(
+        "net/streams.py",
+        "        if self._came is not None:\n            return\n        if not self._is_watching:",
+        "        if not self._is_watching:",
+        ROUNDS,
+    ),
+    Guard(
+        "net/streams.py",
+        "        if self._came is not None:\n            return True\n        try:\n",
+        "        try:\n",
+        ROUNDS,
+    ),
+    Guard("net/streams.py", "if self._reader is not None and self._came is not None:", "if True:", ROUNDS),
+    Guard("net/streams.py", "            came, self._came = came[:size], came[size:]", "            pass", ROUNDS),
+    Guard(
+        "net/streams.py",
+        "            self._reader = self._is_enough = None\n            self._take_pile()\n",
+        "            self._reader = self._is_enough = None\n",
+        "unit/test_streams.py",
+    ),
+    Guard(
+        "net/rounds.py",
+        "            except BaseException:\n                # The end",
+        "            except LookupError if False else ():\n                # The end",
+        ROUNDS,
+    ),
+    Guard(
+        "net/rounds.py",
+        "            if not self._under_way and not self._new:\n                break\n",
+        "            break\n",
+        ROUNDS,
+    ),
+    # Sending.
+    Guard(
+        "net/streams.py",
+        "        if self._posted:\n            self.settle()\n        self._posted = data",
+        "        self._posted = data",
+        ROUNDS,
+    ),
+    Guard(
+        "net/streams.py",
+        "        if self._posted:\n            self.settle()\n        try:\n            sent",
+        "        try:\n            sent",
+        ROUNDS,
+    ),
+    Guard(
+        "net/streams.py",
+        "            self.send_posted()\n            if self._posted:\n                return 0\n",
+        "            pass\n",
+        ROUNDS,
+    ),
+    Guard("net/streams.py", "            self._posted = memoryview(posted)[sent:]\n", "", ROUNDS),
+    Guard("net/streams.py", "            self._stalled.start(self.hang_up)", "            pass", ROUNDS),
+    Guard("net/streams.py", "        self._end_stall()\n        if posted:\n", "        if posted:\n", ROUNDS),
+    Guard(
+        "net/streams.py",
+        "        self.settle()\n        try:\n            self._sock.shutdown",
+        "        try:\n            self._sock.shutdown",
+        ROUNDS,
+    ),
+    Guard(
+        "net/streams.py",
+        "            self.send_posted()\n            self._posted = b",
+        "            self._posted = b",
+        ROUNDS,
+    ),
+    Guard(
+        "server/connection.py", "            self.stream.settle()\n", "            pass\n", "unit/test_slow_readers.py"
+    ),
+    Guard(
+        "server/connection.py",
+        "            except StreamClosed:\n                # Told to end,",
+        "            except ZeroDivisionError:\n                # Told to end,",
+        "unit/test_slow_readers.py",
+    ),
+]
