@@ -324,9 +324,7 @@ class Exchange:
             raise self._name(error) from error
         if not data:
             connection.core.receive_eof()
-            raise self._feed_error or BackendClosed(
-                f"{self._where()} closed the connection before its answer was complete", cause=self._eof_cause()
-            )
+            raise self._feed_error or self._end_of(connection.stream)
         self._was_seen = self._has_begun = True
         whole = connection.core.receive_whole(REQUEST_ID, data)
         if whole is not None:
@@ -382,6 +380,13 @@ class Exchange:
 
     def _where(self) -> str:
         return str(self._lease.proc.address) if self._lease is not None else "the backend"
+
+    def _end_of(self, stream: Stream) -> BackendError:
+        if stream.has_stalled:
+            return BackendTimeout(f"{self._where()} takes nothing of the request", cause="write_timeout")
+        return BackendClosed(
+            f"{self._where()} closed the connection before its answer was complete", cause=self._eof_cause()
+        )
 
     def _eof_cause(self) -> str:
         return "eof_in_body" if self._has_head else "eof_before_headers"
@@ -444,7 +449,7 @@ class Exchange:
                 feeder.kill()
         finally:  # the client may leave just now, and we be killed
             if connection is not None:
-                if keep is None or not connection.core.is_idle:
+                if keep is None or not connection.core.is_idle or not connection.stream.is_settled:
                     keep = None
                     self._abort(connection)
                 else:

@@ -34,7 +34,7 @@ class Stream:
 
     __slots__ = (
         "_came", "_hub", "_is_enough", "_is_watching", "_pile", "_posted", "_readable", "_reader", "_round", "_sock",
-        "_stalled", "_writable", "begins_work", "is_closed", "on_close", "read_timeout", "write_timeout",
+        "_stalled", "_writable", "begins_work", "has_stalled", "is_closed", "on_close", "read_timeout", "write_timeout",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, *, read_timeout: float = 0, write_timeout: float = 0) -> None:
@@ -53,6 +53,8 @@ class Stream:
         self._posted: bytes | memoryview = b""
         self._stalled: Any = None
         self.is_closed = False
+        self.has_stalled = False
+        """Whether the peer was hung up on, since it read nothing of what was posted for `write_timeout` seconds."""
         self.begins_work = False
         """What is read next is a new request: it comes behind what is under way."""
         self.on_close: Callable[[bool], None] | None = None
@@ -258,7 +260,16 @@ class Stream:
         self._can_write().start(self.send_posted)
         self._stalled = self._hub.loop.timer(self.write_timeout)
         if self.write_timeout:
-            self._stalled.start(self.hang_up)
+            self._stalled.start(self._give_up)
+
+    def _give_up(self) -> None:
+        self.has_stalled = True
+        self.hang_up()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was posted has left."""
+        return not self._posted
 
     def _end_stall(self) -> None:
         if self._stalled is not None:

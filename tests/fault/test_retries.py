@@ -59,6 +59,10 @@ class InOrder:
         return candidates[0]
 
 
+MUCH = bytes(1 << 22)
+"""More than a socket holds."""
+
+
 class Body:
     """A body in pieces; one that `can_rewind` is sent as often as need be, as spooled ones are."""
 
@@ -108,11 +112,11 @@ def drained() -> Iterator[None]:
             connection.close()
 
 
-def ask(pool: Pool, method: str = "GET", *pieces: bytes, can_rewind: bool = True) -> bytes:
+def ask(pool: Pool, method: str = "GET", *pieces: bytes, can_rewind: bool = True, params: bytes = b"") -> bytes:
     """The body of the answer. Whatever happens, nothing is held afterwards."""
     key = SimpleNamespace(method=method, authority="", path="/", remote_addr="", balance="fair")
     body = Body(*pieces, can_rewind=can_rewind)
-    exchange = Exchange(pool, key, lambda _: b"", body)
+    exchange = Exchange(pool, key, lambda _: params, body)
     try:
         exchange.start()
         return b"".join(exchange)
@@ -264,6 +268,35 @@ def test_write_timeout_is_504_and_the_end(backend: Callable[..., ScriptedBackend
     assert (caught.value.status_hint, caught.value.cause) == (504, "write_timeout")
     assert str(caught.value) == f"{deaf.address} takes no more of the body"
     assert other.begun == 0
+
+
+def test_a_head_that_nobody_reads_is_504_and_the_end(backend: Callable[..., ScriptedBackend]) -> None:
+    """It left without a wait; whoever waits for the answer learns that it never will."""
+    over = threading.Event()
+    deaf, other = backend(talk=lambda connection: over.wait(10)), backend()
+    try:
+        with pytest.raises(BackendTimeout) as caught:
+            ask(make_pool(host(deaf, write_timeout=0.2), host(other)), params=MUCH)
+    finally:
+        over.set()
+    assert (caught.value.status_hint, caught.value.cause, other.begun) == (504, "write_timeout", 0)
+    assert str(caught.value) == f"{deaf.address} takes nothing of the request"
+
+
+def test_an_answer_before_the_request_was_read_ends_the_connection(backend: Callable[..., ScriptedBackend]) -> None:
+    """The rest of the request must not be taken for the next one."""
+    over = threading.Event()
+
+    def hurry(connection: BackendConnection) -> None:
+        connection.sock.sendall(answer(OK))
+        over.wait(10)
+
+    pool = make_pool(host(backend(talk=hurry), max_connections=1))
+    try:
+        assert ask(pool, params=MUCH) == b"ok"
+    finally:
+        over.set()
+    assert pool.hosts[0].procs[0].idle == []
 
 
 # Refusals by END_REQUEST
