@@ -89,14 +89,16 @@ class Round:
         self._loop.run_callback(self._run)
 
     def _run(self) -> None:
-        while True:
+        try:
             self._go_on(self._under_way)
             self._send()
             self._go_on(self._new)
             self._send()
-            if not self._under_way and not self._new:
-                break
-        self._is_due = False
+        finally:
+            self._is_due = False
+            # The new may have let others go on; and an interrupt from the keyboard comes anywhere.
+            if self._under_way or self._new or self._requests or self._answers:
+                self._begin()
 
     def _go_on(self, waiting: list[Waiting]) -> None:
         end = monotonic() + LONGEST

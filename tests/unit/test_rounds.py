@@ -70,7 +70,7 @@ def test_what_is_under_way_is_sent_before_anything_new_begins() -> None:
     assert repr(here) == "<Round of 0 waiting, 0 posts>"
 
 
-def test_whom_the_new_let_go_on_goes_on_in_the_same_round() -> None:
+def test_whom_the_new_let_go_on_goes_on_at_once() -> None:
     here, story = Round(get_hub()), list[str]()
     later = Going("under way", story, lambda: here.post(Going("request", story), is_request=True))
     here.resume(Going("new", story, lambda: here.resume(later)), is_new=True)
@@ -108,6 +108,25 @@ def test_one_that_fails_holds_up_nobody(capfd: pytest.CaptureFixture[str]) -> No
     run_round()
     assert story == ["fails", "goes on", "answer sent", "another round"]
     assert "told by the hub" in capfd.readouterr().err
+
+
+def test_an_interrupt_loses_nothing() -> None:
+    here, story = Round(get_hub()), list[str]()
+
+    class Interrupted(Going):
+        def send_posted(self) -> None:
+            super().send_posted()
+            if len(story) == 2:
+                raise KeyboardInterrupt
+
+    here._is_due = True  # it is run by hand
+    here.resume(Going("under way", story, lambda: here.post(Going("request", story), is_request=True)))
+    here.resume(Going("new", story), is_new=True)
+    here.post(Interrupted("answer", story), is_request=True)
+    with pytest.raises(KeyboardInterrupt):
+        here._run()
+    run_round()
+    assert story == ["under way", "answer sent", "answer sent", "request sent", "new"]
 
 
 def test_all_is_read_before_anybody_goes_on(make_pair: Callable[..., tuple[Stream, socket.socket]]) -> None:
