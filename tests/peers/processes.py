@@ -90,19 +90,18 @@ class Processes:
         self._adopted.append(pid)
 
     def stop(self) -> None:
-        for pid in self._adopted:
-            kill_all({pid} | descendants(pid))
+        """Ends them and what they left behind. php-cgi may fork once more while it ends: parents go first."""
+        roots = {*self._adopted, *self.pids}
+        others = children(os.getpid()) - roots.union(*map(descendants, roots))
+        kill_all(set(self._adopted))
         self._adopted.clear()
         for process in reversed(self._running):
-            ours = children(os.getpid())
-            left = descendants(process.pid)
             process.terminate()
             try:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            # php-cgi may fork once more while it ends: what became our child meanwhile is one of its own, too.
-            while orphans := children(os.getpid()) - (ours - left):
-                kill_all(orphans)
         self._running.clear()
+        while orphans := children(os.getpid()) - others:
+            kill_all(orphans)
