@@ -87,4 +87,16 @@ STREAM_GUARDS = [
     Guard(
         "net/rounds.py", "self._answers:\n                self._begin()", "self._answers:\n                pass", ROUNDS
     ),
+    Guard(
+        "net/streams.py",
+        "            self.hang_up()\n            sent = len(posted)",
+        "            sent = len(posted)",
+        ROUNDS,
+    ),
+    Guard(
+        "client/exchange.py",
+        "        if self._end:\n            self._hurry(connection.stream)\n",
+        "",
+        "fault/test_retries.py",
+    ),
 ]

@@ -107,8 +107,7 @@ class Keeper:
         who = self._keys.who(request)
         if who is None:
             return _ungranted(self._check(request, root)), "asked"
-        keys = self._keys
-        key = (who, keys.where(request)) if keys.has_where else who
+        key = self._key_of(who, request)
         known = self._recall(who, key, request)
         if known is not None:
             return known

@@ -314,7 +314,7 @@ class Exchange:
         """Takes what the backend sends next. Raises `BackendError`, `BadRecord`."""
         connection = self._connection
         assert connection is not None
-        if self._end and self._has_begun:
+        if self._end:
             self._hurry(connection.stream)
         try:
             data = connection.stream.recv()

@@ -244,7 +244,8 @@ class Stream:
         except BlockingIOError:
             sent = 0
         except OSError:
-            # The peer has left: whoever waits for it, or sends more, is told by the kernel as well.
+            # Nothing may follow what never left. Whoever waits for the peer, or sends more, is told by the kernel.
+            self.hang_up()
             sent = len(posted)
         if sent == len(posted):
             self._posted = b""

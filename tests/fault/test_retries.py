@@ -33,6 +33,7 @@ from gfastcgi.backend.backend import Host, make_hosts
 from gfastcgi.backend.pool import Pool
 from gfastcgi.backend.states import State
 from gfastcgi.client import Exchange
+from gfastcgi.client import exchange as client_exchange
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import (
     BackendClosed,
@@ -268,6 +269,23 @@ def test_write_timeout_is_504_and_the_end(backend: Callable[..., ScriptedBackend
     assert (caught.value.status_hint, caught.value.cause) == (504, "write_timeout")
     assert str(caught.value) == f"{deaf.address} takes no more of the body"
     assert other.begun == 0
+
+
+def test_an_answer_behind_the_time_limit_is_none(
+    backend: Callable[..., ScriptedBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes whole, before any timer notices."""
+    now = [0.0]
+    monkeypatch.setattr(client_exchange, "monotonic", lambda: now[0])
+
+    def be_late(seen: object) -> bytes:
+        now[0] = 61.0
+        return answer(OK)
+
+    key = SimpleNamespace(method="GET", authority="", path="/", remote_addr="", balance="fair")
+    exchange = Exchange(make_pool(host(backend(be_late))), key, lambda _: b"", Body(), time_limit=60)
+    with pytest.raises(BackendTimeout, match="took more than 60 s"):
+        exchange.start()
 
 
 def test_a_head_that_nobody_reads_is_504_and_the_end(backend: Callable[..., ScriptedBackend]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 from typing import TYPE_CHECKING
@@ -291,6 +292,26 @@ def test_one_that_reads_nothing_is_hung_up_on(make_pair: Callable[..., tuple[Str
     run_round()
     with pytest.raises(StreamClosed):
         stream.send_all(b"x")
+
+
+def test_nothing_follows_what_never_left(make_pair: Callable[..., tuple[Stream, socket.socket]]) -> None:
+    """The kernel is out of memory for one answer: the next must not be taken for it."""
+    stream, peer = make_pair()
+
+    class Short:
+        def __init__(self, sock: object) -> None:
+            self.sock = sock
+
+        def send(self, data: bytes) -> int:
+            stream._sock = self.sock
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    stream._sock = Short(stream._sock)
+    stream.post(b"lost")
+    run_round()
+    with pytest.raises(StreamClosed):
+        stream.send_all(b"next")
+    assert peer.recv(9) == b""
 
 
 def test_settle_has_a_deadline(make_pair: Callable[..., tuple[Stream, socket.socket]]) -> None:
