@@ -1,10 +1,13 @@
-"""The guards of the byte streams: what came is read by whom it is for, what was posted leaves whole and in order."""
+"""The guards of the byte streams: what came is read by whom it is for, what was posted leaves whole and in order, and
+nothing that was found for one request is taken for what another one has to find."""
 
 from __future__ import annotations
 
 from guards import Guard
 
 ROUNDS = "unit/test_rounds.py"
+TURNS = "unit/test_turns.py unit/test_shelf.py"
+ASKERS = "unit/test_auth_askers.py"
 STREAM_GUARDS = [
     # Reading.
     Guard(
@@ -99,4 +102,16 @@ STREAM_GUARDS = [
         "",
         "fault/test_retries.py",
     ),
+    # What requests of one round, or of one connection, share.
+    Guard("auth/gate.py", "        request.turn = 0\n", "", TURNS),
+    Guard(
+        "server/connection.py", "        self._turn = 0\n        if event is None:", "        if event is None:", TURNS
+    ),
+    Guard("files/shelf.py", "kept.seen_in == turn == Round.here().number", "kept.seen_in == turn", TURNS),
+    Guard("files/shelf.py", "if turn and kept.seen_in == turn", "if kept.seen_in == turn", TURNS),
+    Guard("files/shelf.py", "kept.seen_in == turn == Round", "turn == Round", TURNS),
+    Guard("auth/keeper.py", "        if request.variables:\n            return self._keys.who(request)\n", "", ASKERS),
+    Guard("auth/keeper.py", "            and known.fields is request.fields\n", "", ASKERS),
+    Guard("auth/keeper.py", "            and known.method == request.method\n", "", ASKERS),
+    Guard("auth/keeper.py", "            and known.authority == request.authority\n", "", ASKERS),
 ]

@@ -46,7 +46,6 @@ __all__ = ["Gateway", "adopt", "origin_of", "rewrite"]
 log = logging.getLogger("gfastcgi")
 
 _MOST_LOCAL_REDIRECTS = 5
-_NOBODY: frozenset[bytes] = frozenset()
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
@@ -246,14 +245,14 @@ def adopt(request: Request, site: Site) -> None:
 
 
 def _ask(request: Request, site: Site, place: Place) -> webob.Response | list[tuple[str, str]]:
-    before = frozenset(request.variables) if request.variables else _NOBODY
+    before = frozenset(request.variables)
     need = site.settings.authorizers
     if site.audit is None:
         decision = chain.ask(place.gates, request, place.root, need=need)
     else:
         decision = site.audit.follow(request, lambda: chain.ask(place.gates, request, place.root, need=need))
     if site.hygiene is not None and request.variables:
-        site.hygiene.learn(request.variables.keys() - before)
+        site.hygiene.learn(request.variables.keys() - before if before else request.variables.keys())
     return decision
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from io import BytesIO, RawIOBase
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import webob
 
@@ -16,7 +16,7 @@ from gfastcgi.cgi.metavars import field_variables
 from gfastcgi.http.request import RequestHead
 from gfastcgi.http.target import Target, host_of
 
-__all__ = ["Body", "Log", "Peer", "Request"]
+__all__ = ["Asker", "Body", "Log", "Peer", "Request"]
 
 _ids = count(1)
 
@@ -25,7 +25,7 @@ class Peer:
     """Both ends of a client connection. Addresses are text without brackets; a unix socket has port 0."""
 
     __slots__ = (
-        "field_params", "fields", "params", "remembered", "remote_addr", "remote_port", "requests", "scheme",
+        "askers", "field_params", "fields", "params", "remembered", "remote_addr", "remote_port", "requests", "scheme",
         "server_addr", "server_name", "server_port", "socket",
     )  # fmt: skip
 
@@ -45,11 +45,25 @@ class Peer:
         self.field_params = b""
         self.remembered: dict[object, Known] = {}
         """The last meta-variables for each backend that it led to."""
+        self.askers: dict[object, Asker] = {}
+        """Whom its last request showed, to each authorizer whose decisions are kept."""
         self.params: bytes | None = None
         """The connection's own meta-variables, encoded once by whoever sends them first."""
 
     def __repr__(self) -> str:
         return f"<Peer {self.remote_addr}:{self.remote_port} at {self.server_addr}:{self.server_port}>"
+
+
+class Asker(NamedTuple):
+    """Who asks, as the keys of decisions have it, and all of a request that says so.
+
+    A client that sends the same head again brings the very same list of fields.
+    """
+
+    who: tuple[Any, ...] | None
+    fields: list[tuple[bytes, bytes]]
+    method: str
+    authority: str
 
 
 class Known:
@@ -100,7 +114,7 @@ class Request:
 
     __slots__ = (
         "_id", "authority", "balance", "body", "fields", "head", "interim", "log", "method", "original_uri", "path",
-        "patience", "peer", "query", "server_name", "server_tag", "started", "uri", "user", "variables",
+        "patience", "peer", "query", "server_name", "server_tag", "started", "turn", "uri", "user", "variables",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +149,8 @@ class Request:
         self.patience: float | None = 1.0
         """Seconds without a byte sent after which a client that ended its side has left; None: it never has."""
         self.log: Log | None = None
+        self.turn = 0
+        """The round of the hub in which it was read, while no code of others was run for it; 0: none."""
         self._id = 0
 
     def __repr__(self) -> str:

@@ -125,6 +125,8 @@ class Gate:
             self.keeper.purge()
 
     def _check(self, request: Request, root: str) -> Decision:
+        # It may have written what is asked for.
+        request.turn = 0
         decision = self.authorizer.check(request, root)
         if not isinstance(decision, (Allow, Deny)):
             raise TypeError(f"{self.authorizer!r} answered {decision!r}, neither Allow nor Deny")

@@ -25,7 +25,7 @@ from gfastcgi.errors import (
     NoBackendAvailable,
     StreamError,
 )
-from gfastcgi.request import Request
+from gfastcgi.request import Asker, Request
 
 __all__ = ["Keeper", "Shared"]
 
@@ -33,6 +33,9 @@ log = logging.getLogger("gfastcgi")
 
 # The authorizer is out of reach, and has said nothing.
 _OUTAGES = (NoBackendAvailable, ConnectError, ConnectTimeout, BackendTimeout)
+
+# What a connection remembers for each authorizer.
+_MOST_ASKERS = 4
 
 Check = Callable[[Request, str], Decision]
 
@@ -95,16 +98,16 @@ class Keeper:
 
     def outlook(self, request: Request) -> tuple[CacheConfig, bool]:
         """What is kept of decisions, and whether that holds for `request`: it shows a credential."""
-        return self._config, self._keys.who(request) is not None
+        return self._config, self._who(request) is not None
 
     def recall(self, request: Request) -> tuple[Decision, Source] | None:
         """What is remembered for `request`, without asking anybody."""
-        who = self._keys.who(request)
+        who = self._who(request)
         return None if who is None else self._recall(who, self._key_of(who, request), request)
 
     def decide(self, request: Request, root: str) -> tuple[Decision, Source]:
         """The decision, by whoever has it. Raises what `check` raises."""
-        who = self._keys.who(request)
+        who = self._who(request)
         if who is None:
             return _ungranted(self._check(request, root)), "asked"
         key = self._key_of(who, request)
@@ -126,7 +129,7 @@ class Keeper:
 
     def ask_anew(self, request: Request, root: str) -> tuple[Decision, Source]:
         """As `decide`, but the authorizer is asked in any case; a no ends what was remembered."""
-        who = self._keys.who(request)
+        who = self._who(request)
         if who is None:
             return _ungranted(self._check(request, root)), "asked"
         key = self._key_of(who, request)
@@ -140,6 +143,25 @@ class Keeper:
         self._cache.purge()
         self._grants.purge()
         self._flights = {}
+
+    def _who(self, request: Request) -> Who | None:
+        """Who asks: the client by its credentials; None when it shows none."""
+        if request.variables:
+            return self._keys.who(request)
+        askers = request.peer.askers
+        known = askers.get(self)
+        if (
+            known is not None
+            and known.fields is request.fields
+            and known.method == request.method
+            and known.authority == request.authority
+        ):
+            return known.who
+        who = self._keys.who(request)
+        if len(askers) >= _MOST_ASKERS:
+            askers.clear()
+        askers[self] = Asker(who, request.fields, request.method, request.authority)
+        return who
 
     def _recall(self, who: Who, key: Hashable, request: Request) -> tuple[Decision, Source] | None:
         decision = self._cache.find(key)

@@ -1,7 +1,8 @@
 """Small files kept with their fields: one that is asked for again costs a stat(2) instead of an open and a read.
 
 Contract: what is kept was opened beneath its root and read whole, and is given out only while its name leads to the
-very same file, unchanged. A file that changed just now is not kept: its times could not tell the next change.
+very same file, unchanged. A file that changed just now is not kept: its times could not tell the next change. Requests
+that were read before one of them looked share what it found.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import os
 from collections.abc import Callable
 from operator import attrgetter
 from time import time
-from typing import NamedTuple
 
 from gfastcgi.net.beneath import OpenedFile
+from gfastcgi.net.rounds import Round
 
 __all__ = ["Kept", "Shelf"]
 
@@ -27,12 +28,20 @@ _identity: Callable[[os.stat_result], tuple[int, ...]] = attrgetter(
 )
 
 
-class Kept(NamedTuple):
+class Kept:
     """A file's fields, without those that depend on the request, and its content."""
 
-    identity: tuple[int, ...]
-    fields: tuple[tuple[str, str], ...]
-    content: bytes
+    __slots__ = ("content", "fields", "identity", "seen_in")
+
+    def __init__(self, identity: tuple[int, ...], fields: tuple[tuple[str, str], ...], content: bytes) -> None:
+        self.identity = identity
+        self.fields = fields
+        self.content = content
+        self.seen_in = 0
+        """The round in which it was last found unchanged."""
+
+    def __repr__(self) -> str:
+        return f"<Kept {len(self.content)} bytes>"
 
 
 class Shelf:
@@ -46,13 +55,20 @@ class Shelf:
     def __repr__(self) -> str:
         return f"<Shelf of {len(self._files)} files, {self._size} bytes>"
 
-    def find(self, filename: str) -> Kept | None:
-        """What is kept of `filename`, if that is what the name leads to now."""
+    def find(self, filename: str, turn: int = 0) -> Kept | None:
+        """What is kept of `filename`, if that is what the name leads to now.
+
+        `turn`: the round (`Round.number`) since whose begin nothing was done for who asks, 0: none. While that round
+        lasts, what others found in it is as new as he may ask.
+        """
         kept = self._files.get(filename)
         if kept is None:
             return None
+        if turn and kept.seen_in == turn == Round.here().number:
+            return kept
         try:
             if kept.identity == _identity(os.stat(filename)):
+                kept.seen_in = turn
                 return kept
         except OSError:
             pass

@@ -38,7 +38,7 @@ def serve_file(
         return error_page(403, request_id=request.id)
     is_plain = shelf is not None and request.method == "GET" and not request.head.has_questions
     if is_plain and shelf is not None:
-        kept = shelf.find(root + path)
+        kept = shelf.find(root + path, request.turn)
         if kept is not None:
             return webob.Response(headerlist=[*kept.fields], app_iter=[kept.content])
     try:

@@ -9,6 +9,7 @@ fetched into the processor's caches again for each connection, which took half o
 from __future__ import annotations
 
 import sys
+from itertools import count
 from time import monotonic
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -22,6 +23,7 @@ __all__ = ["Round"]
 LONGEST = 0.001
 """Seconds that a message may wait for others to be written."""
 
+_numbers = count(1)
 _of_hub: WeakKeyDictionary[Any, Round] = WeakKeyDictionary()
 # Most programs have one hub: the last that was asked for is found without a look into the dictionary.
 _last: list[Round] = []
@@ -44,7 +46,9 @@ class Post(Protocol):
 class Round:
     """The present round of one hub; `Round.here()` is the running hub's. `deadlines` are the hub's, too."""
 
-    __slots__ = ("__weakref__", "_answers", "_hub", "_is_due", "_loop", "_new", "_requests", "_under_way", "deadlines")
+    __slots__ = (
+        "__weakref__", "_answers", "_hub", "_is_due", "_loop", "_new", "_requests", "_under_way", "deadlines", "number",
+    )  # fmt: skip
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
@@ -55,6 +59,8 @@ class Round:
         self._requests: list[Post] = []
         self._answers: list[Post] = []
         self._is_due = False
+        self.number = 0
+        """Of the round that is being run, no other's ever; 0 while none is."""
 
     @staticmethod
     def here() -> Round:
@@ -89,6 +95,7 @@ class Round:
         self._loop.run_callback(self._run)
 
     def _run(self) -> None:
+        self.number = next(_numbers)
         try:
             self._go_on(self._under_way)
             self._send()
@@ -96,6 +103,7 @@ class Round:
             self._send()
         finally:
             self._is_due = False
+            self.number = 0
             # The new may have let others go on; and an interrupt from the keyboard comes anywhere.
             if self._under_way or self._new or self._requests or self._answers:
                 self._begin()

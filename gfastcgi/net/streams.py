@@ -33,15 +33,16 @@ class Stream:
     """A connected stream socket. `read_timeout` and `write_timeout` are seconds without progress; 0: none."""
 
     __slots__ = (
-        "_came", "_hub", "_is_enough", "_is_watching", "_pile", "_posted", "_readable", "_reader", "_round", "_sock",
-        "_stalled", "_writable", "begins_work", "has_stalled", "is_closed", "on_close", "read_timeout", "write_timeout",
+        "_came", "_hub", "_is_enough", "_is_watching", "_pile", "_posted", "_readable", "_reader", "_sock", "_stalled",
+        "_writable", "begins_work", "has_stalled", "is_closed", "on_close", "read_timeout", "round", "write_timeout",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, *, read_timeout: float = 0, write_timeout: float = 0) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._hub = get_hub()
-        self._round = Round.here()
+        self.round = Round.here()
+        """That of the hub that the stream belongs to."""
         self._readable = self._hub.loop.io(sock.fileno(), READ)
         self._writable: Any = None
         self._reader: greenlet | None = None
@@ -107,7 +108,7 @@ class Stream:
         self._reader = getcurrent()
         try:
             if self.read_timeout:
-                self._round.deadlines.park(self.read_timeout)
+                self.round.deadlines.park(self.read_timeout)
             else:
                 self._hub.switch()
         finally:
@@ -161,7 +162,7 @@ class Stream:
             except OSError as error:
                 self._came = error
             if self._is_enough is None or self._is_piled(self._is_enough):
-                self._round.resume(self, is_new=self.begins_work)
+                self.round.resume(self, is_new=self.begins_work)
             return
         # What came is for later, and would be told again and again.
         self.rest()
@@ -229,7 +230,7 @@ class Stream:
         if self._posted:
             self.settle()
         self._posted = data
-        self._round.post(self, is_request=is_request)
+        self.round.post(self, is_request=is_request)
 
     def send_posted(self) -> None:
         """Sends what the kernel takes of what was posted. The rest follows from the hub, as the peer reads.
@@ -316,7 +317,7 @@ class Stream:
 
     def wait_writable(self) -> None:
         """Waits until the kernel takes bytes again. Raises `StreamTimeout`."""
-        self._round.deadlines.wait(self._can_write(), self.write_timeout)
+        self.round.deadlines.wait(self._can_write(), self.write_timeout)
 
     def _can_write(self) -> Any:
         if self._writable is None:

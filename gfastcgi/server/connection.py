@@ -41,8 +41,8 @@ class ClientConnection:
     """Serves one client from its first request to its last."""
 
     __slots__ = (
-        "_greenlet", "_is_working", "_leaving", "_parser", "_peer", "_request", "_service", "_waits_for_head",
-        "_writer", "stream",
+        "_greenlet", "_is_working", "_leaving", "_parser", "_peer", "_request", "_service", "_turn",
+        "_waits_for_head", "_writer", "stream",
     )  # fmt: skip
 
     def __init__(self, service: Service, stream: Stream, peer: Peer) -> None:
@@ -53,6 +53,7 @@ class ClientConnection:
         self._parser = RequestParser(service.limits)
         self._writer = ResponseWriter(stream, service.date, service.server_tag)
         self._waits_for_head = False
+        self._turn = 0
         self._is_working = False
         self._request: Request | None = None
         self._leaving: gevent.Greenlet[..., None] | None = None
@@ -97,6 +98,7 @@ class ClientConnection:
             body = ClientBody(head.content_length, lambda: self._read_piece(head))
         interim = stream.send_all if head.version == "1.1" else None
         request = self._request = Request(head, self._peer, body or EMPTY, monotonic(), interim)
+        request.turn = self._turn
         try:
             response, keep, sent = self._answer(request, head, body)
         except StreamError:
@@ -175,12 +177,15 @@ class ClientConnection:
     def _read_head(self) -> RequestHead | None:
         """The next head; None when the client is done. Raises `RequestTimeout` when a head stays half."""
         event = self._parser.next_event()
+        # None for what came along with the request before it: that may have changed what this one asks for.
+        self._turn = 0
         if event is None:
             if self._service.is_draining and self._parser.is_idle:
                 return None
             self._waits_for_head = self.stream.begins_work = True
             event = self._await_head()
             self._waits_for_head = self.stream.begins_work = False
+            self._turn = self.stream.round.number
         assert not isinstance(event, bytes)
         return event
 

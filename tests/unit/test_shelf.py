@@ -9,6 +9,7 @@ import pytest
 
 from gfastcgi.files.shelf import LARGEST, ROOM, Shelf
 from gfastcgi.net.beneath import open_beneath
+from gfastcgi.net.rounds import Round
 
 LATER = 10.0
 FIELDS = [("Content-Type", "text/plain")]
@@ -104,4 +105,36 @@ def test_a_file_that_grew_since_it_was_opened_is_not_kept(file: Path) -> None:
         shelf.keep(str(file), opened, FIELDS)
     finally:
         opened.close()
+    assert shelf.find(str(file)) is None
+
+
+def test_one_look_is_good_for_a_round(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    this = Round.here()
+    monkeypatch.setattr(this, "number", 7)
+    shelf = Shelf(lambda: later(file))
+    keep(shelf, file)
+    found = shelf.find(str(file), 7)
+    file.write_bytes(b"hello, you")
+    assert found is not None
+    assert shelf.find(str(file), 7) is found
+    assert repr(found) == "<Kept 5 bytes>"
+    monkeypatch.setattr(this, "number", 8)
+    assert shelf.find(str(file), 7) is None, "whoever waited meanwhile may know more"
+
+
+@pytest.mark.parametrize("turn", [0, 6])
+def test_who_has_another_turn_looks_again(file: Path, monkeypatch: pytest.MonkeyPatch, turn: int) -> None:
+    monkeypatch.setattr(Round.here(), "number", 7)
+    shelf = Shelf(lambda: later(file))
+    keep(shelf, file)
+    assert shelf.find(str(file), 7) is not None
+    file.write_bytes(b"hello, you")
+    assert shelf.find(str(file), turn) is None
+
+
+def test_outside_of_rounds_each_looks(file: Path) -> None:
+    shelf = Shelf(lambda: later(file))
+    keep(shelf, file)
+    assert shelf.find(str(file)) is not None
+    file.write_bytes(b"hello, you")
     assert shelf.find(str(file)) is None
