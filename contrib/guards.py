@@ -14,6 +14,7 @@ class Guard(NamedTuple):
     tests: str
 
 
+MEMORY = "unit/test_auth_cache.py unit/test_auth_keeper.py unit/test_auth_outage.py"
 GUARDS = [
     # The FastCGI authorizer: what is a yes.
     Guard(
@@ -97,14 +98,14 @@ GUARDS = [
         "auth/cache.py",
         "        if generation != self.generation:\n            return None\n",
         "",
-        "unit/test_auth_cache.py unit/test_auth_keeper.py",
+        MEMORY,
     ),
     Guard("auth/cache.py", "end + self._stale_seconds <= self._clock()", "False", "unit/test_auth_cache.py"),
     Guard(
         "auth/cache.py",
         "return allow if since > max(",
         "return allow if True or since > max(",
-        "unit/test_auth_cache.py unit/test_auth_keeper.py",
+        MEMORY,
     ),
     Guard("auth/cache.py", "min(seconds, self._config.ttl)", "seconds", "unit/test_auth_cache.py"),
     Guard("auth/freshness.py", "return 0 if is_old else None", "return None", "unit/test_auth_cache.py"),
@@ -118,50 +119,70 @@ GUARDS = [
         "auth/keeper.py",
         "        except _OUTAGES as error:",
         "        except Exception as error:",
-        "unit/test_auth_keeper.py",
+        MEMORY,
     ),
-    Guard("auth/keeper.py", "        self._grants.take_back(who, request.path)\n", "", "unit/test_auth_keeper.py"),
-    Guard("auth/keeper.py", "        self._cache.refuse(who)\n", "", "unit/test_auth_keeper.py"),
-    Guard("auth/keeper.py", "if not isinstance(found[0], Allow):", "if False:", "unit/test_auth_keeper.py"),
+    Guard(
+        "auth/keeper.py",
+        "        self._grants.take_back(who, request.path)\n",
+        "",
+        MEMORY,
+    ),
+    Guard("auth/keeper.py", "        self._cache.refuse(who)\n", "", MEMORY),
+    Guard(
+        "auth/keeper.py",
+        "if not isinstance(found[0], Allow):",
+        "if False:",
+        MEMORY,
+    ),
     Guard(
         "auth/keeper.py",
         "            flight.kept = kept\n",
         "            flight.kept = decision if isinstance(decision, Allow) else None\n",
-        "unit/test_auth_keeper.py",
+        MEMORY,
     ),
     Guard(
         "auth/keeper.py",
         "return (who, self._keys.where(request)) if self._keys.has_where else who",
         "return who",
-        "unit/test_auth_keeper.py",
+        MEMORY,
     ),
     Guard(
         "auth/keeper.py",
         "if generation == self._cache.generation and allow.max_age != 0 and",
         "if",
-        "unit/test_auth_keeper.py",
+        MEMORY,
     ),
-    Guard("auth/keeper.py", " and self._keys.vary.issuperset(allow.vary)", "", "unit/test_auth_keeper.py"),
-    Guard("auth/cache.py", "or not self._stale_seconds or", "or", "unit/test_auth_keeper.py"),
+    Guard(
+        "auth/keeper.py",
+        " and self._keys.vary.issuperset(allow.vary)",
+        "",
+        MEMORY,
+    ),
+    Guard("auth/cache.py", "or not self._stale_seconds or", "or", MEMORY),
     Guard("auth/keys.py", ' if self._is_plain(value) else [(b"", value)]', "", "unit/test_auth_cache.py"),
     Guard(
         "auth/grants.py",
         'path.startswith(prefix if prefix.endswith("/") else prefix + "/")',
         "path.startswith(prefix)",
-        "unit/test_auth_cache.py unit/test_auth_keeper.py property/test_auth_cache_property.py",
+        f"{MEMORY} property/test_auth_cache_property.py",
     ),
     Guard(
         "auth/grants.py",
         'if key.startswith("/") and not prefix.startswith(key) and prefix + "/" != key:',
         "if False:",
-        "unit/test_auth_cache.py unit/test_auth_keeper.py",
+        MEMORY,
     ),
-    Guard("auth/grants.py", "min(int(ttl), longest)", "int(ttl)", "unit/test_auth_cache.py unit/test_auth_keeper.py"),
+    Guard(
+        "auth/grants.py",
+        "min(int(ttl), longest)",
+        "int(ttl)",
+        MEMORY,
+    ),
     Guard(
         "auth/grants.py",
         "if end > now and covers(prefix, path):",
         "if covers(prefix, path):",
-        "unit/test_auth_cache.py unit/test_auth_keeper.py",
+        MEMORY,
     ),
     Guard(
         "auth/shared.py",
@@ -199,14 +220,14 @@ GUARDS = [
         "",
         "unit/test_auth_login.py",
     ),
-    Guard("auth/digest.py", 'if not _is_for(given["uri"], request):', "if False:", "unit/test_auth_login.py"),
-    Guard("auth/digest.py", 'given["realm"] != login.realm or', "", "unit/test_auth_login.py"),
-    Guard("auth/digest.py", "return is_equal and secret is not None", "return is_equal", "unit/test_auth_login.py"),
+    Guard("auth/digest.py", 'if not _is_for(given["uri"], request):', "if False:", "unit/test_auth_digest.py"),
+    Guard("auth/digest.py", 'given["realm"] != login.realm or', "", "unit/test_auth_digest.py"),
+    Guard("auth/digest.py", "return is_equal and secret is not None", "return is_equal", "unit/test_auth_digest.py"),
     Guard(
         "auth/digest.py",
         "or not self._nonces.use(nonce, count, login.realm, request.id)",
         "",
-        "unit/test_auth_login.py",
+        "unit/test_auth_digest.py",
     ),
     Guard(
         "auth/denial.py",
@@ -252,7 +273,7 @@ GUARDS = [
         "auth/keeper.py",
         "        except AnswerStalled:",
         "        except ZeroDivisionError:",
-        "unit/test_auth_keeper.py",
+        MEMORY,
     ),
     Guard(
         "client/exchange.py",
