@@ -35,7 +35,7 @@ from gfastcgi.request import Request
 from gfastcgi.resolve import Resource
 from gfastcgi.rewrite import Origin
 from gfastcgi.routing import Route
-from gfastcgi.server.body import EMPTY, spool
+from gfastcgi.server.body import EMPTY, Room, spool
 from gfastcgi.site import Place, Responder, Site
 from gfastcgi.sites import Captures, SiteTable
 from gfastcgi.status import proxy_status, render
@@ -46,6 +46,8 @@ __all__ = ["Gateway", "adopt", "origin_of", "rewrite"]
 log = logging.getLogger("gfastcgi")
 
 _MOST_LOCAL_REDIRECTS = 5
+_ROOM = 32 << 20
+"""Bytes of memory for the larger request bodies, all together."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
@@ -60,6 +62,7 @@ class Gateway:
         self._sites = sites
         self._statistics = statistics
         self._tells_why = tells_why
+        self._room = Room(_ROOM)
         self.requests = 0
         """How many came so far."""
         self.failures: dict[str, int] = {}
@@ -167,7 +170,7 @@ class Gateway:
     # To a responder
 
     def _forward(self, request: Request, site: Site, responder: Responder, route: Route) -> webob.Response | str:
-        body = EMPTY if request.body.length == 0 else _take_body(request, site)
+        body = EMPTY if request.body.length == 0 else _take_body(request, site, self._room)
         is_unknown = False
 
         def tell(data: bytes) -> None:
@@ -272,13 +275,14 @@ def origin_of(request: Request) -> Origin:
 # Bodies
 
 
-def _take_body(request: Request, site: Site) -> RequestBody:
+def _take_body(request: Request, site: Site, room: Room) -> RequestBody:
     """The body, whole, unless it is to be streamed: a slow client never holds a backend."""
+    body = request.body
     if not site.settings.stream_request_body:
-        return spool(iter(request.body.read, b""), site.upload_dir)
-    if request.body.length is None:
+        return spool(iter(body.read, b""), site.upload_dir, room=room, length=body.length)
+    if body.length is None:
         raise LengthRequired("a chunked body cannot be streamed to a backend, which needs its length first")
-    return request.body
+    return body
 
 
 def _relay(request: Request, head: Head) -> None:

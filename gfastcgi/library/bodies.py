@@ -83,7 +83,7 @@ def make_body(given: Body, length: int | None = None) -> SpooledBody | PromisedB
     if isinstance(given, (bytes, bytearray, memoryview)):
         if length not in (None, len(given)):
             raise ValueError(f"the body has {len(given)} bytes, and CONTENT_LENGTH says {length}")
-        return SpooledBody(bytes(given)) if len(given) else EMPTY
+        return SpooledBody([bytes(given)]) if len(given) else EMPTY
     if hasattr(given, "read"):
         if _is_seekable(given):
             return _FileBody(given, _rest_of(given) if length is None else length)

@@ -1,21 +1,27 @@
 """Request bodies: read from the client in pieces, and spooled so that a slow client never holds a backend.
 
 Contract: `ClientBody` asks its connection for pieces, counts them and enforces the limit; `spool` reads all of a body
-into memory, or from `MEMORY` bytes on into an unnamed file, and gives a body that can be read again.
+and gives one that can be read again: up to `MEMORY` bytes are kept in memory, up to `LARGEST` while there is `Room` for
+them, more in an unnamed file.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import IO
 
 from gfastcgi.errors import ContentTooLarge
 
-__all__ = ["EMPTY", "MEMORY", "ClientBody", "SpooledBody", "spool"]
+__all__ = ["EMPTY", "LARGEST", "MEMORY", "ClientBody", "Room", "SpooledBody", "spool"]
 
 MEMORY = 65536
-"""Bytes of a body that are kept in memory."""
+"""Bytes of a body that are kept in memory in any case."""
+LARGEST = 1 << 20
+"""Bytes of a body that is kept in memory where there is room."""
+_PIECE_OVERHEAD = 128
+"""Bytes that a piece takes beside its content: a body may come in very small ones."""
 
 
 class ClientBody:
@@ -51,68 +57,125 @@ class ClientBody:
         """Gives nothing back: the connection owns what is still to come."""
 
 
+class Room:
+    """Memory for bodies beyond their first `MEMORY` bytes: `size` bytes for all of them together."""
+
+    __slots__ = ("left", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = self.left = size
+
+    def __repr__(self) -> str:
+        return f"<Room for {self.left} of {self.size} bytes>"
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for `size` bytes; they are taken then."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Makes room again."""
+        self.left += size
+
+
 class SpooledBody:
-    """A body read to its end: `data` when it is small, else a file. `rewind` lets it be read again."""
+    """A body read to its end: `pieces` in memory, or a file of `length` bytes. `rewind` lets it be read again.
 
-    __slots__ = ("_file", "_is_given", "data", "length", "limit")
+    `on_close` is called once, when nobody needs it any more.
+    """
 
-    def __init__(self, data: bytes, file: IO[bytes] | None = None, length: int | None = None) -> None:
-        self.data = data
-        """All of it, when no file holds it."""
+    __slots__ = ("_at", "_file", "_on_close", "_pieces", "length", "limit")
+
+    def __init__(
+        self,
+        pieces: Sequence[bytes],
+        file: IO[bytes] | None = None,
+        length: int = 0,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self._pieces = pieces
+        self._at = 0
         self._file = file
-        self._is_given = False
-        self.length: int | None = len(data) if length is None else length
+        self._on_close = on_close
+        self.length: int | None = length if file is not None else sum(map(len, pieces))
         self.limit = 0
 
     def __repr__(self) -> str:
         return f"<SpooledBody {self.length} bytes in {'a file' if self._file else 'memory'}>"
 
     @property
+    def data(self) -> bytes:
+        """All of it, where it is one piece in memory; else b""."""
+        return self._pieces[0] if len(self._pieces) == 1 else b""
+
+    @property
     def in_memory(self) -> bool:
-        """True when `data` is the whole body."""
+        """True when no file holds it."""
         return self._file is None
 
     def read(self) -> bytes:
         """The next piece; b"" at the end."""
         if self._file is not None:
             return self._file.read(MEMORY)
-        if self._is_given:
+        at = self._at
+        if at == len(self._pieces):
             return b""
-        self._is_given = True
-        return self.data
+        self._at = at + 1
+        return self._pieces[at]
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.read, b"")
 
     def rewind(self) -> None:
         """Starts again."""
-        self._is_given = False
+        self._at = 0
         if self._file is not None:
             self._file.seek(0)
 
     def close(self) -> None:
-        """Removes the file."""
+        """Gives back what holds it; again: nothing happens."""
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            self._pieces = ()
+            on_close()
         if self._file is not None:
             self._file.close()
 
 
-EMPTY = SpooledBody(b"")
+EMPTY = SpooledBody(())
 """No body at all; shared, since there is nothing to read."""
 
 
-def spool(pieces: Iterator[bytes], folder: str | None = None) -> SpooledBody:
-    """All of `pieces`; the file, when one is needed, is made in `folder` (server.upload-dirs) without a name.
+def spool(
+    pieces: Iterator[bytes], folder: str | None = None, *, room: Room | None = None, length: int | None = None
+) -> SpooledBody:
+    """All of `pieces`, which are `length` bytes (None: not known) and not empty.
 
-    Raises what the pieces raise, and OSError when the folder is full or cannot be written.
+    The file, when one is needed, is made in `folder` (server.upload-dirs) without a name. Raises what the pieces raise,
+    and OSError when the folder is full or cannot be written.
     """
     kept: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        kept.append(piece)
-        size += len(piece)
-        if size > MEMORY:
-            return _spool_to_file(kept, size, pieces, folder)
-    return SpooledBody(b"".join(kept))
+    size = taken = 0
+    most = MEMORY if room is None or (length or 0) > LARGEST else LARGEST
+    try:
+        for piece in pieces:
+            kept.append(piece)
+            size += len(piece)
+            if size <= MEMORY:
+                continue
+            needed = len(piece) + _PIECE_OVERHEAD
+            if size > most or room is None or not room.take(needed):
+                return _spool_to_file(kept, size, pieces, folder)
+            taken += needed
+        if size <= MEMORY:
+            return SpooledBody([b"".join(kept)] if kept else ())
+        held, taken = taken, 0
+        return SpooledBody(kept, on_close=partial(room.give_back, held) if room is not None else None)
+    finally:
+        if room is not None:
+            room.give_back(taken)
 
 
 def _spool_to_file(kept: list[bytes], size: int, pieces: Iterator[bytes], folder: str | None) -> SpooledBody:
@@ -127,7 +190,7 @@ def _spool_to_file(kept: list[bytes], size: int, pieces: Iterator[bytes], folder
     except BaseException:
         file.close()
         raise
-    return SpooledBody(b"", file, size)
+    return SpooledBody((), file, size)
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gfastcgi.errors import ContentTooLarge, StreamClosed
-from gfastcgi.server.body import EMPTY, MEMORY, ClientBody, spool
+from gfastcgi.server.body import EMPTY, LARGEST, MEMORY, ClientBody, Room, spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +57,66 @@ def test_spooled(tmp_path: Path, size: int) -> None:
         spooled.rewind()
     assert not list(tmp_path.iterdir())  # the file has no name
     spooled.close()
+
+
+def pieces_of(size: int, piece: int = 1000) -> Iterator[bytes]:
+    return (b"%08d" % at + b"x" * (min(piece, size - at) - 8) for at in range(0, size, piece))
+
+
+@pytest.mark.parametrize("length", [5 * MEMORY, None])
+def test_larger_ones_stay_in_memory_while_there_is_room(tmp_path: Path, length: int | None) -> None:
+    room = Room(LARGEST)
+    folder = str(tmp_path / "none")
+    spooled = spool(pieces_of(5 * MEMORY), folder, room=room, length=length)
+    assert (spooled.length, spooled.in_memory) == (5 * MEMORY, True)
+    assert repr(spooled) == f"<SpooledBody {5 * MEMORY} bytes in memory>"
+    assert LARGEST - 5 * MEMORY - 64000 < room.left < LARGEST - 4 * MEMORY
+    for _ in range(2):
+        assert b"".join(spooled) == b"".join(pieces_of(5 * MEMORY))
+        spooled.rewind()
+    for _ in range(2):
+        spooled.close()
+        assert repr(room) == f"<Room for {LARGEST} of {LARGEST} bytes>"
+
+
+@pytest.mark.parametrize(
+    ("size", "length", "left"),
+    [(5 * MEMORY, None, 2 * MEMORY), (LARGEST + 8, None, 9 * LARGEST), (5 * MEMORY, LARGEST + 1, 9 * LARGEST)],
+    ids=["no room", "too large", "said to be too large"],
+)
+def test_others_go_to_a_file(tmp_path: Path, size: int, length: int | None, left: int) -> None:
+    room = Room(left)
+    spooled = spool(pieces_of(size), str(tmp_path), room=room, length=length)
+    assert (spooled.in_memory, spooled.length, room.left) == (False, size, left)
+    assert b"".join(spooled) == b"".join(pieces_of(size))
+    spooled.close()
+    assert room.left == left
+
+
+def test_small_pieces_take_more_room_than_they_say(tmp_path: Path) -> None:
+    room = Room(LARGEST)
+    spooled = spool(iter([b"x"] * (2 * MEMORY)), str(tmp_path), room=room)
+    assert (spooled.in_memory, spooled.length, room.left) == (False, 2 * MEMORY, LARGEST)
+    spooled.close()
+
+
+@pytest.mark.parametrize("error", [StreamClosed("the client left"), ContentTooLarge("too large")])
+def test_a_body_that_breaks_off_leaves_the_room(error: Exception) -> None:
+    room = Room(LARGEST)
+
+    def pieces() -> Iterator[bytes]:
+        yield from pieces_of(3 * MEMORY)
+        raise error
+
+    with pytest.raises(type(error)):
+        spool(pieces(), room=room)
+    assert room.left == LARGEST
+
+
+def test_small_bodies_take_no_room() -> None:
+    room = Room(LARGEST)
+    spooled = spool(pieces_of(MEMORY), room=room)
+    assert (room.left, spooled.data) == (LARGEST, b"".join(pieces_of(MEMORY)))
 
 
 def test_a_body_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
