@@ -100,7 +100,8 @@ class Gateway:
                 return self._failure(503, "overloaded", request.id)
             return self._fail(request, 507 if error.errno in _FULL else 500, "internal", str(error))
         except Exception:
-            log.exception("request %s: %s %r failed inside the gateway", request.id, request.method, request.uri)
+            uri = request.uri.decode("latin-1")
+            log.exception("request %s: %s %s failed inside the gateway", request.id, request.method, uri)
             return self._failure(500, "internal", request.id)
 
     def _serve(self, request: Request, redirected_to: str | None, added: list[tuple[str, str]]) -> webob.Response | str:

@@ -6,7 +6,7 @@ Contract: a server (HTTP/1 today) makes it, the story rooms read it. A `webob.Re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from io import BytesIO, RawIOBase
+from io import BytesIO, StringIO
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
@@ -197,8 +197,8 @@ class Request:
             return None
         return values[0] if len(values) == 1 else (b"; " if name == b"cookie" else b", ").join(values)
 
-    def webob(self, *, with_body: bool = False) -> webob.Request:
-        """This request for Python code: authorizers, hooks, WSGI. Without the body it reads as empty."""
+    def webob(self) -> webob.Request:
+        """This request for Python code, without its body."""
         peer = self.peer
         host = host_of(self.authority)
         port = self.authority[len(host) + 1 :]
@@ -214,8 +214,8 @@ class Request:
             "REMOTE_PORT": str(peer.remote_port),
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": peer.scheme,
-            "wsgi.input": _Input(self.body.read) if with_body else BytesIO(),
-            "wsgi.errors": BytesIO(),
+            "wsgi.input": BytesIO(),
+            "wsgi.errors": StringIO(),
             "wsgi.multithread": False,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
@@ -223,8 +223,6 @@ class Request:
         shadowed = {b"HTTP_" + name for name in self.variables}
         for variables in (field_variables(self.fields), self.variables):
             _add(environ, (pair for pair in variables.items() if pair[0] not in shadowed))
-        if with_body and self.body.length is not None:
-            environ["CONTENT_LENGTH"] = str(self.body.length)
         return webob.Request(environ)
 
 
@@ -235,21 +233,3 @@ def _add(environ: dict[str, Any], variables: Iterable[tuple[bytes, bytes]]) -> N
 
 Log = Callable[[Request, int, list[tuple[str, str]], int, float], None]
 """Writes the access log's line: the request, status, fields, bytes and seconds of its answer."""
-
-
-class _Input(RawIOBase):
-    """A request body as a WSGI input stream."""
-
-    def __init__(self, read_piece: Callable[[], bytes]) -> None:
-        self._read_piece = read_piece
-        self._left = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self._left or self._read_piece()
-        size = min(len(buffer), len(piece))
-        buffer[:size] = piece[:size]
-        self._left = piece[size:]
-        return size

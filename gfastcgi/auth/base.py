@@ -7,8 +7,9 @@ Plan: `Allow` carries what later rooms may know of the client; `Deny` carries th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, TypeAlias
 
 import webob
 
@@ -16,8 +17,10 @@ from gfastcgi.request import Request
 
 __all__ = ["Allow", "Audit", "Authorizer", "Decision", "Deny", "Outcome", "Question", "Source", "Verdict"]
 
+_NONE: Mapping[bytes, bytes] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, init=False)
 class Allow:
     """Let through. `variables` become meta-variables; `response_headers` (Set-Cookie) join the final answer.
 
@@ -25,10 +28,23 @@ class Allow:
     as the site says. `vary` are the request fields (lower-case) that it depends on, as the authorizer says.
     """
 
-    variables: Mapping[bytes, bytes] = field(default_factory=dict)
-    response_headers: tuple[tuple[str, str], ...] = ()
-    max_age: float | None = None
-    vary: tuple[bytes, ...] = ()
+    variables: Mapping[bytes, bytes]
+    response_headers: tuple[tuple[str, str], ...]
+    max_age: float | None
+    vary: tuple[bytes, ...]
+
+    def __init__(
+        self,
+        variables: Mapping[str, str] | Mapping[bytes, bytes] = _NONE,
+        response_headers: tuple[tuple[str, str], ...] = (),
+        max_age: float | None = None,
+        vary: tuple[bytes, ...] = (),
+    ) -> None:
+        """Variables may be given as text, which becomes UTF-8. Raises TypeError for what is neither text nor bytes."""
+        # Many requests are given the same object.
+        encoded = MappingProxyType({_encode(name): _encode(value) for name, value in variables.items()})
+        for name, value in zip(self.__slots__, (encoded, response_headers, max_age, vary), strict=True):
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +52,14 @@ class Deny:
     """Not let through: `response` goes to the client as it is. Its Cache-Control says whether it may be kept."""
 
     response: webob.Response
+
+
+def _encode(word: Any) -> bytes:
+    if isinstance(word, bytes):
+        return word
+    if isinstance(word, str):
+        return word.encode()
+    raise TypeError(f"a variable and its value are text or bytes, not {word!r}")
 
 
 Decision = Allow | Deny

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from types import MappingProxyType
 
 import webob
 
@@ -92,7 +91,7 @@ def _allow(fields: tuple[tuple[str, str], ...]) -> Allow:
             variables[variable_name(name[len("variable-") :])] = value.encode("latin-1")
         elif name.lower() == "set-cookie":
             cookies.append((name, value))
-    return Allow(MappingProxyType(variables), tuple(cookies), max_age(fields), vary(fields))
+    return Allow(variables, tuple(cookies), max_age(fields), vary(fields))
 
 
 def _denial(head: Head, body: bytes) -> webob.Response:

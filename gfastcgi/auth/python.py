@@ -1,14 +1,16 @@
 """An authorizer in Python: a function of a `webob.Request`, asked in the request's own greenlet.
 
-Contract: `True`, a user's name or an `Allow` lets through; `False`, `None` or "" is 403; a `webob.Response`, returned
-or raised, is the denial. Anything else, and any exception, is 500 with a traceback in the log; past its time 504; and
-400 where it fails over bytes of the client's that are no text.
+Contract: `True`, a user's name or an `Allow` lets through; `False`, `None` or "" is 403; a `Deny`, or a
+`webob.Response`, returned or raised, is the denial. Anything else, and any exception, is 500 with a traceback in the
+log; past its time 504; and 400 where it fails over bytes of the client's that are no text.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib import import_module
 from os.path import abspath, dirname
 from typing import Any, overload
@@ -23,8 +25,11 @@ from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.errors import AnswerStalled, BackendTimeout, ClientClosed, InvalidValue
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
+from gfastcgi.server.wsgi import ErrorStream
 
 __all__ = ["DEFAULT_TIME_LIMIT", "Check", "PythonAuthorizer", "authorizer", "folder_of", "load"]
+
+log = logging.getLogger("gfastcgi")
 
 Check = Callable[[webob.Request], Any]
 
@@ -62,10 +67,13 @@ class PythonAuthorizer:
         asked = request.webob()
         for name in _NOT_ASKED_WITH:
             asked.environ.pop(name, None)
+        errors = asked.environ["wsgi.errors"] = ErrorStream(partial(_tell, request))
         late = BackendTimeout
         timeout = gevent.Timeout.start_new(self.time_limit or None)
         try:
             answer = self._call(asked)
+            if isinstance(answer, Deny):
+                answer = answer.response
             if isinstance(answer, webob.Response):
                 late = AnswerStalled
                 if isinstance(answer, WSGIHTTPException):
@@ -84,6 +92,7 @@ class PythonAuthorizer:
             raise RuntimeError(f"the authorizer {self.__name__} failed") from error
         finally:
             timeout.close()
+            errors.flush()
         return self._decision(answer, request)
 
     def _call(self, asked: webob.Request) -> Any:
@@ -99,10 +108,9 @@ class PythonAuthorizer:
         if answer is None or answer is False or answer == "":
             return Deny(error_page(403, request_id=request.id))
         if isinstance(answer, str):
-            return Allow({b"REMOTE_USER": _value(answer)})
+            return Allow({b"REMOTE_USER": _value(answer.encode())})
         if isinstance(answer, Allow):
-            named: dict[Any, Any] = dict(answer.variables)
-            variables = {variable_name(_text(name)): _value(value) for name, value in named.items()}
+            variables = {variable_name(name.decode("latin-1")): _value(data) for name, data in answer.variables.items()}
             return Allow(variables, _fields(answer.response_headers), answer.max_age, answer.vary)
         if isinstance(answer, webob.Response) and answer.status_int >= 200:  # 1xx ends nothing, and 101 a protocol
             reason = answer.status.partition(" ")[2]
@@ -148,12 +156,7 @@ def load(name: str, folder: str = "", *, option: str = '"python"') -> Callable[.
     return found  # type: ignore[no-any-return]
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode("latin-1") if isinstance(name, bytes) else str(name)
-
-
-def _value(value: str | bytes) -> bytes:
-    data = value if isinstance(value, bytes) else value.encode()
+def _value(data: bytes) -> bytes:
     _check(data.decode("latin-1"))
     return data
 
@@ -164,6 +167,11 @@ def _fields(fields: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     for name, value in found:
         _check(name + value)
     return found
+
+
+def _tell(request: Request, data: bytes) -> None:
+    for line in data.decode().splitlines():
+        log.error("request %s: wsgi.errors: %s", request.id, line)
 
 
 def _is_text(request: Request) -> bool:

@@ -118,9 +118,11 @@ class Exchange:
             while True:
                 try:
                     lease = self._lease = obtain(self._pool, self._request, tried)
-                except NoBackendAvailable as error:
+                except NoBackendAvailable:
+                    if failure is None:
+                        raise
                     # What went wrong at the last one that was there says more than that no other is left.
-                    raise failure or error from error
+                    raise failure from None
                 try:
                     return self._ask(lease)
                 except (BackendError, StreamError) as error:
@@ -130,7 +132,7 @@ class Exchange:
                     self._report(lease, failure)
                     self._give_back()
                     if not self._may_retry(failure, tried, is_stale=is_stale, is_first=before is None):
-                        raise failure from error
+                        raise failure from (None if failure is error else error)
                     if not isinstance(failure, BackendClosed):
                         tried.append(lease.proc)
         except BaseException:

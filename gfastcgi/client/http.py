@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import gevent
@@ -32,6 +33,8 @@ from gfastcgi.secrecy import without_secrets
 __all__ = ["Answer", "Service"]
 
 _FORBIDDEN = re.compile(rb"[\r\n\0]")
+_FOREVER = 1e6
+"""Seconds, where a limit of 0 means none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Service:
         that is none.
         """
         head = self._head(fields)
-        if not self._room.acquire(timeout=self._queue_timeout):
+        if not self._room.acquire(timeout=self._queue_timeout or None):
             raise Overloaded(f"{self}: all connections are busy", cause="queue_timeout")
         try:
             # Each read has its own limit; this one is for an answer that drips.
@@ -191,14 +194,11 @@ class _OneResponse(HTTPSocketPoolResponse):
 
 def _pool(url: SplitResult, connect_timeout: float, read_timeout: float, size: int, ca_file: str) -> ConnectionPool:
     host = url.hostname or ""
+    port = url.port or (443 if url.scheme == "https" else 80)
+    limits: dict[str, Any] = {
+        "size": size, "connection_timeout": connect_timeout or _FOREVER, "network_timeout": read_timeout,
+    }  # fmt: skip
     if url.scheme == "https":
-        port = url.port or 443
         options = {"ca_certs": ca_file} if ca_file else None
-        return SSLConnectionPool(
-            host, port, host, port, size=size, connection_timeout=connect_timeout, network_timeout=read_timeout,
-            ssl_options=options,
-        )  # fmt: skip
-    port = url.port or 80
-    return ConnectionPool(
-        host, port, host, port, size=size, connection_timeout=connect_timeout, network_timeout=read_timeout
-    )
+        return SSLConnectionPool(host, port, host, port, ssl_options=options, **limits)
+    return ConnectionPool(host, port, host, port, **limits)

@@ -77,7 +77,7 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("x-sendfile-docroot", kinds.paths, "trees that such a file has to lie in"),
         _host("kill-signal", kinds.integer(1, 64), "signal that ends a spawned process; SIGTERM and SIGKILL follow"),
         _host("tcp-fin-propagate", kinds.boolean, "end the request of a client that ended its side; absent: 1 s later"),
-        _host("connect-timeout", _seconds, "seconds to connect"),
+        _host("connect-timeout", _seconds, "seconds to connect; 0: no limit"),
         _host("write-timeout", _seconds, "seconds in which the backend takes nothing; 0: no limit"),
         _host("read-timeout", _seconds, "seconds in which the backend says nothing; 0: no limit"),
         _host(
@@ -88,7 +88,7 @@ HOST_OPTIONS: dict[str, Option] = {
         _host("upgrade", kinds.boolean, "WebSocket; accepted with a warning, not served yet"),
         _host("keep-alive", kinds.boolean, "keep connections; absent: where the capacity is known"),
         _host("max-connections", kinds.integer(1, 65535), "most connections at once to one proc"),
-        _host("queue-timeout", _seconds, "seconds that a request waits for a free connection; then 503"),
+        _host("queue-timeout", _seconds, "seconds that a request waits for a free connection, then 503; 0: no limit"),
         _host("weight", kinds.integer(1, 1000), "share of the load"),
         _host("resolve", _some_seconds, "seconds after which a host name is looked up again"),
         _host("health-check", health_check, "a path that each proc is asked for; one that fails rests"),

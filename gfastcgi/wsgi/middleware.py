@@ -44,10 +44,12 @@ class Guard:
         try:
             return chain.ask(self._gates, request, root)
         except (ProtocolError, BackendError) as error:
-            log.error("request %s: %s %r: %s (%s)", request.id, request.method, request.uri, error, error.cause)
+            uri = request.uri.decode("latin-1")
+            log.error("request %s: %s %s: %s (%s)", request.id, request.method, uri, error, error.cause)
             return error_page(max(error.status_hint, 500), cause=error.cause, request_id=request.id)
         except Exception:
-            log.exception("request %s: %s %r failed inside the gate", request.id, request.method, request.uri)
+            uri = request.uri.decode("latin-1")
+            log.exception("request %s: %s %s failed inside the gate", request.id, request.method, uri)
             return error_page(500, cause="internal", request_id=request.id)
 
 

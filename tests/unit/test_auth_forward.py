@@ -337,6 +337,20 @@ def test_a_full_house(rig: Rig) -> None:
     guard.close()
 
 
+def test_limits_of_zero_are_none(rig: Rig) -> None:
+    answered: list[Decision] = []
+    rig.peer.script = lambda asked: http()
+    guard = rig.guard(size=1, queue_timeout=0, connect_timeout=0)
+    guard._service._room.acquire()
+    asking = gevent.spawn(lambda: answered.append(in_thread(rig, guard)))
+    gevent.idle()
+    assert not asking.ready()
+    guard._service._room.release()
+    asking.join(10)
+    assert answered == [Allow()]
+    guard.close()
+
+
 def wait_until_here(condition: Callable[[], object]) -> None:
     """As `wait_until`, letting the hub run."""
     with gevent.Timeout(5):

@@ -63,6 +63,7 @@ def test_an_answer_of_its_own() -> None:
     response = decision.response
     assert (response.status, response.body, response.headerlist) == ("401 Who", b"who", fields[:3])
     assert decide(webob.Response(body=b"200 is no yes")).response.status_int == 200
+    assert decide(Deny(webob.Response(status=402))).response.status_int == 402
 
 
 def test_exceptions_that_are_answers() -> None:
@@ -83,7 +84,7 @@ def test_exceptions_that_are_answers() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        1, 0, 2.5, [], ["ann"], {}, b"ann", object(), Deny(webob.Response()), "a\nb", "a\0", (True for _ in "x"),
+        1, 0, 2.5, [], ["ann"], {}, b"ann", object(), "a\nb", "a\0", (True for _ in "x"),
         lambda request: True,
         Allow({}, (("Set-Cookie", "a=1\r\nX-Evil: 1"),)), Allow({}, (("Set-Cookie: a\nX", "1"),)),
         webob.Response(headerlist=[("X-A", "a\r\nSet-Cookie: a=1")]), webob.Response(status="403 No\r\nX-Evil: 1"),
@@ -119,6 +120,23 @@ def test_what_it_raises_denies_under_a_name_of_our_own(error: BaseException, is_
     with pytest.raises(RuntimeError, match="the authorizer raising failed") as failure:
         PythonAuthorizer(raising).check(ask("/"), "/")
     assert failure.value.__cause__ is error or isinstance(error, StopIteration)
+
+
+def test_what_it_prints_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def talking(request: webob.Request) -> bool:
+        print("one\ntwo", end="", file=request.environ["wsgi.errors"])
+        return True
+
+    assert PythonAuthorizer(talking).check(ask("/"), "/") == Allow()
+    assert [line.rpartition(": ")[2] for line in caplog.messages] == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", [1, None, object()])
+def test_variables_are_text_or_bytes(name: Any) -> None:
+    with pytest.raises(TypeError, match="text or bytes"):
+        Allow({name: "x"})
+    with pytest.raises(TypeError, match="text or bytes"):
+        Allow({"X": name})
 
 
 @pytest.mark.parametrize("target", ["/%c0%ae", "/a?b=%ff"])

@@ -34,6 +34,7 @@ def refusal() -> webob.Response:
         ("ada", [b"Variable-REMOTE_USER: ada"]),
         ("ádá", ["Variable-REMOTE_USER: ádá".encode()]),
         (Allow({b"A": b"1", b"B_C": b"2"}), [b"Variable-A: 1", b"Variable-B_C: 2"]),
+        (Allow({"REMOTE_USER": "ádá"}), ["Variable-REMOTE_USER: ádá".encode()]),
         (Allow({}, (("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"))), [b"Set-Cookie: a=1", b"Set-Cookie: b=2"]),
         (Allow(max_age=60.0, vary=(b"cookie",)), [b"Cache-Control: max-age=60", b"Vary: cookie"]),
         (Allow(max_age=0), [b"Cache-Control: no-store"]),
@@ -100,6 +101,31 @@ def test_what_is_a_no_in_the_gateway_is_no_yes_here(rig: Rig, status: int, answe
     assert isinstance(guard.check(ask("/"), "/"), Deny)
     found = rig.serve(authorizer=guard).request(role=c.AUTHORIZER)
     assert found.head.startswith(b"Status: %d " % answered)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (True, Allow()),
+        ("ádá", Allow({b"REMOTE_USER": "ádá".encode()})),
+        (Allow({"REMOTE_USER": "ádá", "GROUP": "staff"}), Allow({b"REMOTE_USER": "ádá".encode(), b"GROUP": b"staff"})),
+        (False, 403),
+        (Deny(refusal()), 403),
+        (refusal(), 403),
+    ],
+)
+def test_one_function_answers_alike_here_and_in_the_gateway(rig: Rig, answer: Any, expected: Allow | int) -> None:
+    guard = authorizer(lambda request: answer)
+    decision = guard.check(ask("/"), "/")
+    head = rig.serve(authorizer=guard).request(role=c.AUTHORIZER).head
+    if isinstance(expected, Allow):
+        assert decision == expected
+        assert head.startswith(b"Status: 200 ")
+        assert all(b"Variable-%b: %b" % pair in head for pair in expected.variables.items())
+    else:
+        assert isinstance(decision, Deny)
+        assert decision.response.status_int == expected
+        assert head.startswith(b"Status: %d " % expected)
 
 
 def test_an_application_in_several_roles(rig: Rig) -> None:
