@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 
 from gfastcgi.cli.console import print_faults, print_warnings
 from gfastcgi.config import Config
@@ -27,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Checks all that can be checked without starting anything."""
-    return examine(options.filename, prints=options.p, builds=True, shows_secrets=options.show_secrets)
+    return examine(options.filename, prints=options.p, shows_secrets=options.show_secrets)
 
 
 def load(filename: str) -> Config:
@@ -35,19 +38,17 @@ def load(filename: str) -> Config:
     from gfastcgi import lighttpd, plugins
 
     config, warnings = lighttpd.load(filename, find_balance=plugins.find_balance)
-    print_warnings(warnings)
+    print_warnings([*warnings, *_missing_folders(config)])
     return config
 
 
-def examine(filename: str, *, prints: bool, builds: bool, shows_secrets: bool = False) -> int:
-    """The exit status: 0 for a sound file, 1 for faults, which are told. `builds`: as a start would."""
+def examine(filename: str, *, prints: bool, shows_secrets: bool = False) -> int:
+    """The exit status: 0 for a file that a server could start with, 1 for faults, which are told."""
     try:
         config = load(filename)
-        # What a configuration names in Python has to be there: that is seen by importing it.
-        if builds or _names_python(config):
-            from gfastcgi import assemble
+        from gfastcgi import assemble
 
-            assemble.build(config)
+        assemble.build(config)
     except ConfigError as error:
         print_faults(error)
         return 1
@@ -60,9 +61,16 @@ def examine(filename: str, *, prints: bool, builds: bool, shows_secrets: bool = 
     return 0
 
 
-def _names_python(config: Config) -> bool:
-    overrides = [block.overrides for block in config.blocks]
-    if config.settings.wsgi_server or any(each.get("wsgi_server") for each in overrides):
-        return True
-    settings = [config.settings.extensions, *(each.get("extensions", ()) for each in overrides)]
-    return any(host.python for extensions in settings for extension in extensions for host in extension.hosts)
+def _missing_folders(config: Config) -> Iterator[str]:
+    """Document roots that are not there: nothing below them will ever be found."""
+    told = set()
+    for settings in (config.settings, *(replace(config.settings, **block.overrides) for block in config.blocks)):
+        roots = [("server.document-root", settings.document_root)]
+        for extension in settings.extensions:
+            # That of a responder may be elsewhere: it is for the program to look there.
+            gates = (host for host in extension.hosts if host.mode == "authorizer")
+            roots += [(f'{host.where}: "docroot"', host.docroot) for host in gates]
+        for name, folder in roots:
+            if folder and not os.path.isdir(folder) and (name, folder) not in told:
+                told.add((name, folder))
+                yield f'{name}: there is no folder "{folder}"'

@@ -8,6 +8,8 @@ answer fast.
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
 from collections.abc import Sequence
 
 from gfastcgi._version import __version__
@@ -34,8 +36,12 @@ exit status: 0 done; 1 a check that failed; 2 the arguments make no sense; 255 t
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name); the value is the exit status."""
-    if arguments and arguments[0] in COMMANDS:
-        return COMMANDS[arguments[0]].run(arguments[1:])
+    first = arguments[0] if arguments else "-"
+    if first in COMMANDS:
+        return COMMANDS[first].run(arguments[1:])
+    if not first.startswith("-"):
+        print_fault(_no_command(first))
+        return EXIT_USAGE
     return _lighttpd(parser().parse_args(arguments))
 
 
@@ -49,12 +55,20 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-f", metavar="FILE", dest="filename", help="the configuration file")
     parser.add_argument("-D", action="store_true", help="stay in the foreground (gfastcgi always does)")
-    parser.add_argument("-t", action="count", default=0, help="check the file and exit: 0 or 1; -tt checks more")
+    parser.add_argument("-t", action="count", default=0, help="check the file, as a start does, and exit: 0 or 1")
     parser.add_argument("-p", action="store_true", help="print what was understood of the file and exit")
     parser.add_argument("--show-secrets", action="store_true", help="with -p: print secrets instead of their lengths")
-    parser.add_argument("-v", action="store_true", help="print the version and exit")
+    parser.add_argument("-v", "--version", action="store_true", dest="v", help="print the version and exit")
     parser.add_argument("-V", action="store_true", help="print the version and the features and exit")
     return parser
+
+
+def _no_command(word: str) -> str:
+    if os.path.isfile(word):
+        return f"to serve {word}: gfastcgi -f {word}"
+    near = difflib.get_close_matches(word, COMMANDS, 1)
+    hint = f'; the nearest known is "{near[0]}"' if near else ""
+    return f'unknown command "{word}"{hint}; see `gfastcgi --help`'
 
 
 def _lighttpd(options: argparse.Namespace) -> int:
@@ -66,7 +80,7 @@ def _lighttpd(options: argparse.Namespace) -> int:
     from gfastcgi.cli.check import examine, load
 
     if options.t or options.p:
-        return examine(options.filename, prints=options.p, builds=options.t > 1, shows_secrets=options.show_secrets)
+        return examine(options.filename, prints=options.p, shows_secrets=options.show_secrets)
     from gfastcgi.cli.serve import serve
 
     try:

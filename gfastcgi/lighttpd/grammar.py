@@ -147,6 +147,8 @@ class _Parser:
             for before in self.tokens[max(0, self.position - 2) : self.position + 1]
             if before.kind == "string" and "\n" in before.text
         )
+        if expected == "a value" and token.text[:1] in ("/", "'"):
+            hint += "; text stands in double quotes"
         return _FaultError(f"expected {expected}, found {token}{hint}", lineno)
 
     def deeper(self) -> None:

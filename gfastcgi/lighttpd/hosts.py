@@ -151,6 +151,7 @@ class HostMaker:
         else:
             values["host"] = _strip_brackets(values.get("host") or "127.0.0.1")
             values.setdefault("port", 80)
+            self._check_name(values["host"], places.get("host", where))
             if values.get("bin_path"):
                 self._check_listening(values, places.get("host", where))
         if values["min_procs"] > values.get("max_procs", HostConfig().max_procs):
@@ -184,7 +185,17 @@ class HostMaker:
             if name in places:
                 self.report.warn(f'"{name}" is for a host with "mode" => "authorizer"', places[name])
 
+    def _check_name(self, name: str, where: Where) -> None:
+        """A port beside the name, as other servers write it, would be looked up as part of the name."""
+        host, colon, port = name.rpartition(":")
+        if colon and ":" not in host and port.isdigit():
+            message = f'"host" is a name or an address, the number is "port": "host" => "{host}", "port" => {port}'
+            self.report.error(InvalidValue, message, where)
+
     def _check_socket(self, values: dict[str, Any], where: Where) -> None:
+        if values["socket"].startswith("unix:"):
+            message = f'"socket" is a path: "{values["socket"].removeprefix("unix:")}"'
+            self.report.error(InvalidValue, message, where)
         last = f"-{values.get('max_procs', HostConfig().max_procs) - 1}" if values.get("bin_path") else ""
         if len(os.fsencode(values["socket"] + last)) > MAX_SOCKET_PATH:
             message = f'"socket" is longer than {MAX_SOCKET_PATH} bytes, with the number of a spawned process'

@@ -27,8 +27,9 @@ def write(folder: Path, text: str) -> str:
     return str(file)
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["-v"]) == 0
+@pytest.mark.parametrize("flag", ["-v", "--version"])
+def test_version(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([flag]) == 0
     assert re.fullmatch(rf"gfastcgi/{re.escape(__version__)} - .+\n", capsys.readouterr().out)
 
 
@@ -79,6 +80,48 @@ def test_every_fault_is_told_with_its_place(
     assert all(line.startswith(f"gfastcgi: {filename}:") for line in lines[:3])
     assert ("balance" in lines[0], "port" in lines[1], "socket" in lines[2]) == (True, True, True)
     assert lines[3] == "gfastcgi: 3 faults"
+
+
+@pytest.mark.parametrize("flags", [["-t", "-f"], ["-p", "-f"], ["check"]])
+def test_what_would_stop_a_start_is_a_fault(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filename = write(
+        tmp_path,
+        GOOD + 'auth.require = ( "/a" => ( "method" => "basic", "realm" => "r", "require" => "valid-user" ) )\n',
+    )
+    assert run([*flags, filename]) == 1
+    assert "auth.backend" in capsys.readouterr().err
+
+
+def test_folders_that_are_not_there_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = '"mode" => "authorizer", "socket" => "/run/x", "docroot" => "/nowhere/a"'
+    elsewhere = '"socket" => "/run/y", "docroot" => "/at/the/backend"'
+    filename = write(
+        tmp_path,
+        'server.document-root = "/nowhere"\nserver.port = 0\n'
+        f'fastcgi.server = ( "/p/" => (( {gate} )), ".php" => (( {elsewhere} )) )\n'
+        '$HTTP["host"] == "b" { server.document-root = "/nowhere/b" }\n',
+    )
+    assert run(["-t", "-f", filename]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        'gfastcgi: warning: server.document-root: there is no folder "/nowhere"',
+        f'gfastcgi: warning: {filename}:3: "docroot": there is no folder "/nowhere/a"',
+        'gfastcgi: warning: server.document-root: there is no folder "/nowhere/b"',
+    ]
+
+
+def test_a_word_that_is_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filename = write(tmp_path, GOOD)
+    answers = []
+    for word in ("sevre", "zzz", filename):
+        assert run([word]) == 2
+        answers.append(capsys.readouterr().err)
+    assert answers == [
+        'gfastcgi: unknown command "sevre"; the nearest known is "serve"; see `gfastcgi --help`\n',
+        'gfastcgi: unknown command "zzz"; see `gfastcgi --help`\n',
+        f"gfastcgi: to serve {filename}: gfastcgi -f {filename}\n",
+    ]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -181,7 +181,8 @@ def test_all_faults_are_told_in_order() -> None:
     ("text", "expected"),
     [
         ('server.tag = "open', "2: a string has no closing quote"),
-        ("server.tag = 'x'", "2: expected a value, found '''"),
+        ("server.tag = 'x'", "2: expected a value, found '''; text stands in double quotes"),
+        ("server.tag = /tmp", "2: expected a value, found '/'; text stands in double quotes"),
         ("server.tag = enabled", "2: Undefined config variable: enabled"),
         ('hostt = "h"\nserver.tag = host', 'host; the nearest known is "hostt"'),
         ('$HTTP["host"] == "a" {', "the block that opens in line 2 has no '}'"),

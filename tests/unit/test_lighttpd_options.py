@@ -310,6 +310,8 @@ def test_hosts(options: str, expected: dict[str, Any]) -> None:
         ('"socket" => "/' + "s" * 103 + '", "bin-path" => "/b"', '"socket" is longer than 105 bytes'),
         ('"host" => "h", "weight" => 0', '"weight" takes a number from 1 to 1000, found 0'),
         ('"host" => "", "port" => 1', '"host" takes a name or an address, found ""'),
+        ('"host" => "h:9000"', '"host" is a name or an address, the number is "port": "host" => "h", "port" => 9000'),
+        ('"socket" => "unix:/s"', '"socket" is a path: "/s"'),
         ('"host" => "h", "bin-path" => "/b"', '"bin-path" needs an address as "host", not a name'),
         (
             '"bin-path" => "/b", "port" => 90 ), ( "bin-path" => "/b", "port" => 92',
