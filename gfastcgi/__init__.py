@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gfastcgi.assemble import App, build
     from gfastcgi.auth.base import Allow, Deny
     from gfastcgi.auth.python import authorizer
-    from gfastcgi.config import Address, Config, Extension, HostConfig, ServerConfig, Settings, WSGIMount
+    from gfastcgi.config import Address, CacheConfig, Config, Extension, HostConfig, ServerConfig, Settings, WSGIMount
     from gfastcgi.errors import GfastcgiError
     from gfastcgi.library.authorizer import authorizer_at
     from gfastcgi.library.client import Client
@@ -28,16 +28,25 @@ if TYPE_CHECKING:
     from gfastcgi.wsgi.middleware import AuthorizerMiddleware
 
 __all__ = [
-    "Address", "Allow", "App", "AuthorizerMiddleware", "Client", "Config", "Deny", "Extension", "FastCGIApp",
-    "FastCGIServer", "Gateway", "GfastcgiError", "HostConfig", "Pool", "PrivateFiles", "Response", "ServerConfig",
-    "Settings", "WSGIMount", "__version__", "authorizer", "authorizer_at", "build",
+    "Address", "Allow", "App", "AuthorizerMiddleware", "CacheConfig", "Client", "Config", "Deny", "Extension",
+    "FastCGIApp", "FastCGIServer", "Gateway", "GfastcgiError", "HostConfig", "Pool", "PrivateFiles", "Response",
+    "ServerConfig", "Settings", "WSGIMount", "__version__", "authorizer", "authorizer_at", "build",
 ]  # fmt: skip
 
 _HOMES = {
     "gfastcgi.assemble": ("App", "build"),
     "gfastcgi.auth.base": ("Allow", "Deny"),
     "gfastcgi.auth.python": ("authorizer",),
-    "gfastcgi.config": ("Address", "Config", "Extension", "HostConfig", "ServerConfig", "Settings", "WSGIMount"),
+    "gfastcgi.config": (
+        "Address",
+        "CacheConfig",
+        "Config",
+        "Extension",
+        "HostConfig",
+        "ServerConfig",
+        "Settings",
+        "WSGIMount",
+    ),
     "gfastcgi.errors": ("GfastcgiError",),
     "gfastcgi.library.authorizer": ("authorizer_at",),
     "gfastcgi.library.client": ("Client",),

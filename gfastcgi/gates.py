@@ -6,14 +6,13 @@ differ in nothing that an authorizer could see share their gates, and what these
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import fields
-from functools import partial
 from hashlib import sha256
 
 from gfastcgi.answers import log_stderr
 from gfastcgi.auth.base import Audit, Authorizer
-from gfastcgi.auth.denial import ClientAwareGate
+from gfastcgi.auth.denial import make_gate
 from gfastcgi.auth.fastcgi import FastCGIAuthorizer
 from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.keeper import Shared
@@ -66,17 +65,11 @@ class Gates:
     def _make(self, key: str, hosts: list[HostConfig], settings: Settings) -> Gate:
         first = hosts[0]
         resolver = Resolver(first.docroot, settings.index_file_names, settings.symlink_roots) if first.docroot else None
-        make: Callable[..., Gate] = Gate
-        if first.login or first.preflight == "allow":
-            make = partial(ClientAwareGate, login=first.login, passes_preflight=first.preflight == "allow")
-        return make(
+        return make_gate(
             key,
             self._authorizer(key, hosts, settings),
+            first,
             resolver,
-            is_independent=first.independent,
-            recheck=first.recheck,
-            cache=first.cache,
-            stale_seconds=first.stale_allow,
             identity=_identity(key, hosts, settings),
             shared=self._shared,
             audit=self._audit,

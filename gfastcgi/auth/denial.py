@@ -12,12 +12,33 @@ from urllib.parse import quote, quote_from_bytes
 
 import webob
 
-from gfastcgi.auth.base import Allow, Decision, Deny
+from gfastcgi.auth.base import Allow, Authorizer, Decision, Deny
 from gfastcgi.auth.gate import Gate
+from gfastcgi.config import HostConfig
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
+from gfastcgi.resolve import Resolver
 
-__all__ = ["ClientAwareGate", "is_navigation", "is_preflight"]
+__all__ = ["ClientAwareGate", "is_navigation", "is_preflight", "make_gate"]
+
+
+def make_gate(
+    key: str, authorizer: Authorizer, config: HostConfig, resolver: Resolver | None = None, **more: Any
+) -> Gate:
+    """The gate of `authorizer`, with the memory and the manners that `config` gives it; `more` is for `Gate`."""
+    options: dict[str, Any] = {
+        "is_independent": config.independent,
+        "recheck": config.recheck,
+        "cache": config.cache,
+        "stale_seconds": config.stale_allow,
+        **more,
+    }
+    passes_preflight = config.preflight == "allow"
+    if config.login or passes_preflight:
+        return ClientAwareGate(
+            key, authorizer, resolver, login=config.login, passes_preflight=passes_preflight, **options
+        )
+    return Gate(key, authorizer, resolver, **options)
 
 
 class ClientAwareGate(Gate):

@@ -44,6 +44,10 @@ class ForwardAuthorizer:
         named = [*variables, *(pair for pair in USUAL_VARIABLES.items() if pair[0] not in dict(variables))]
         self._variables = [(field.lower(), variable_name(name)) for field, name in named]
         self._hidden = frozenset(field.encode() for field, _ in self._variables)
+        self.identity_fields = [*self._hidden, *(variable for _, variable in self._variables)]
+        """The fields and variables by which it says who a client is: no client may send them."""
+        self.config: HostConfig | None = None
+        """The options that it was made with, for the gate that asks it."""
 
     def __repr__(self) -> str:
         return f"<ForwardAuthorizer {self.key} {self._service!r}>"
@@ -109,7 +113,9 @@ def forward_authorizer(key: str, host: HostConfig) -> ForwardAuthorizer:
         size=host.max_connections or _MOST_CONNECTIONS,
         largest=_LARGEST_ANSWER,
     )
-    return ForwardAuthorizer(key, service, host.variables)
+    authorizer = ForwardAuthorizer(key, service, host.variables)
+    authorizer.config = host
+    return authorizer
 
 
 def _only(name: str, values: list[str]) -> bytes:

@@ -64,10 +64,12 @@ def guarded_environ(environ: Mapping[str, Any], request: Request) -> dict[str, A
 
 
 def _is_forged(name: str, request: Request) -> bool:
-    """True for fields that would speak in the name of a proxy, or of an authorizer that set the variable."""
+    """True for fields that would speak in the name of a proxy, or of an authorizer, and for those taken away before."""
     if name in _HOP_BY_HOP:
         return False
-    return name[len("HTTP_") :].encode("latin-1") in request.variables or variable_name(_field_name(name)) is None
+    field = _field_name(name)
+    is_gone = request.fields is not request.head.fields and all(field != kept for kept, _ in request.fields)
+    return is_gone or name[len("HTTP_") :].encode("latin-1") in request.variables or variable_name(field) is None
 
 
 def _field_name(key: str) -> bytes:

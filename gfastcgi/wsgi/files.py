@@ -49,6 +49,10 @@ class PrivateFiles:
     def __repr__(self) -> str:
         return f"<PrivateFiles of {self._settings.document_root} {self._guard!r}>"
 
+    def purge(self) -> None:
+        """Forgets every decision of the authorizers that remember theirs (`cache`)."""
+        self._guard.purge()
+
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """WSGI (PEP 3333). Where the application is mounted (SCRIPT_NAME) stands for `root`."""
         try:

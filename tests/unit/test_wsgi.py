@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import webob
 
-from gfastcgi import AuthorizerMiddleware, PrivateFiles, authorizer_at
-from gfastcgi.auth.base import Allow, Decision
+from gfastcgi import AuthorizerMiddleware, CacheConfig, HostConfig, PrivateFiles, authorizer_at
+from gfastcgi.auth.base import Allow, Decision, Deny
 from gfastcgi.errors import BackendTimeout, BadRequest, InvalidValue
 from gfastcgi.wsgi.environ import guarded_environ, request_of
 
@@ -111,6 +112,86 @@ def test_what_the_application_may_know() -> None:
     changed = {"PATH_INFO": "/b", "LEVEL": "1", "REMOTE_EMAIL": "\xc3\xa9"}
     gone = {"HTTP_REMOTE_USER", "HTTP_AUTH_TYPE", "HTTP_LEVEL", "HTTP_PROXY", "REMOTE_USER"}
     assert guarded == {name: value for name, value in {**environ, **changed}.items() if name not in gone}
+
+
+class Known(Fixed):
+    """An authorizer that tells by which names it speaks of a client."""
+
+    identity_fields = (b"x-auth-request-user", b"REMOTE_USER")
+
+
+def test_fields_that_name_an_identity_go_no_further(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[dict[bytes, bytes]] = []
+
+    class Asked(Known):
+        def check(self, request: Request, root: str) -> Decision:
+            seen.append(dict(request.fields))
+            return super().check(request, root)
+
+    forged = {
+        "HTTP_X_AUTH_REQUEST_USER": "eve",
+        "HTTP_X_TENANT": "other",
+        "HTTP_REMOTE_GROUPS": "admin",
+        "HTTP_COOKIE": "a=1",
+    }
+    app = AuthorizerMiddleware(echo, [Asked(Allow())], identity_fields=["X-Tenant"])
+    told = call(app, environ_of(**forged))[2]
+    assert b"HTTP_COOKIE" in told
+    assert not [name for name in forged if name != "HTTP_COOKIE" and name.encode() in told]
+    assert seen == [{b"cookie": b"a=1"}]
+    assert len(caplog.messages) == 3
+    assert all("which names an identity" in line for line in caplog.messages)
+
+
+def test_a_name_that_an_authorizer_sets_is_no_clients_from_then_on() -> None:
+    """Who is no tenant must not become one by a field."""
+
+    def tenant_of_some(request: webob.Request) -> Any:
+        return Allow({"TENANT": "a"}) if "a=1" in request.headers.get("Cookie", "") else True
+
+    app = AuthorizerMiddleware(echo, [tenant_of_some])
+    assert b"'TENANT'" in call(app, environ_of(HTTP_COOKIE="a=1"))[2]
+    assert b"TENANT" not in call(app, environ_of(HTTP_TENANT="b"))[2]
+
+
+def test_a_memory_for_authorizers_at_an_address() -> None:
+    asked: list[bytes | None] = []
+
+    class Counted(Fixed):
+        config = HostConfig(cache=CacheConfig(key=(("cookie", "SID"),)), login="/login")
+
+        def check(self, request: Request, root: str) -> Decision:
+            asked.append(request.field(b"cookie"))
+            return super().check(request, root)
+
+    app = AuthorizerMiddleware(echo, [Counted(Allow())])
+    files = PrivateFiles("/nowhere", [Counted(Allow())])
+    for guarded in (app, files):
+        asked.clear()
+        for _ in range(3):
+            call(guarded, environ_of(HTTP_COOKIE="SID=a"))
+        assert asked == [b"SID=a"]
+        guarded.purge()
+        call(guarded, environ_of(HTTP_COOKIE="SID=a"))
+        assert len(asked) == 2
+    denied = AuthorizerMiddleware(echo, [Counted(Deny(webob.Response(status=401)))])
+    browser = environ_of(HTTP_SEC_FETCH_MODE="navigate", HTTP_SEC_FETCH_DEST="document")
+    assert call(denied, browser)[0].startswith("302 ")
+
+
+@pytest.mark.parametrize("options", [{"recheck": 5}, {"cache": 60}, {"cache": {"ttl": 60}}])
+def test_options_that_would_do_nothing_are_refused(options: dict[str, Any]) -> None:
+    for address in ("unix:/run/gate.sock", "http://127.0.0.1:1/"):
+        with pytest.raises(InvalidValue, match=next(iter(options))):
+            authorizer_at(address, **options)
+    gate = authorizer_at("unix:/run/gate.sock", stale_allow=7)
+    assert gate.config.stale_allow == 7  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("given", ["x", b"x", 5, None])
+def test_what_cannot_be_asked_is_no_authorizer(given: Any) -> None:
+    with pytest.raises(TypeError, match="an authorizer is a function"):
+        AuthorizerMiddleware(echo, [given])
 
 
 @pytest.mark.parametrize(
