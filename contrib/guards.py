@@ -405,7 +405,7 @@ GUARDS = [
     ),
     Guard(
         "wsgi/environ.py",
-        "in request.variables or variable_name(_field_name(name)) is None",
+        "in request.variables or variable_name(field) is None",
         "in request.variables",
         "unit/test_wsgi.py",
     ),

@@ -114,6 +114,7 @@ class _Teller:
         place = site.locate(request.path)
         if place.is_denied:
             return {**record, "route": {"kind": "denied", "status": 403}}
+        request.local = place.local
         record["authorizers"] = [self._gate(gate, request, place.root) for gate in place.gates]
         return {**record, "route": self._route(request, site, place)}
 

@@ -129,6 +129,7 @@ class Gateway:
             request.patience = 0.0 if place.responder.host.tcp_fin_propagate else None
         if not place.gates:
             return self._fetch(request, site, place)
+        request.local = place.local
         before = dict(request.variables) if place.recheck else {}
         decision = _ask(request, site, place)
         if isinstance(decision, webob.Response):

@@ -72,12 +72,14 @@ class Known:
     A client that asks the same again brings the very same objects: they are compared by identity.
     """
 
-    __slots__ = ("_fields", "_head", "_length", "_method", "_place", "_server_name", "_server_tag", "_uri", "params")
+    __slots__ = (
+        "_fields", "_head", "_length", "_local", "_method", "_place", "_server_name", "_server_tag", "_uri", "params",
+    )  # fmt: skip
 
     def __init__(self, request: Request, place: object, length: int, params: bytes) -> None:
         self._head, self._fields, self._uri, self._method = request.head, request.fields, request.uri, request.method
         self._server_name, self._server_tag = request.server_name, request.server_tag
-        self._place, self._length = place, length
+        self._place, self._local, self._length = place, request.local, length
         self.params = params
 
     def holds(self, request: Request, place: object, length: int) -> bool:
@@ -89,6 +91,7 @@ class Known:
             and place is self._place
             and length == self._length
             and request.method == self._method
+            and request.local == self._local
             and request.server_name == self._server_name
             and request.server_tag == self._server_tag
         )
@@ -113,8 +116,8 @@ class Request:
     """One request. Field names are lower-case bytes; `path` is decoded and normalised, once, for good."""
 
     __slots__ = (
-        "_id", "authority", "balance", "body", "fields", "head", "interim", "log", "method", "original_uri", "path",
-        "patience", "peer", "query", "server_name", "server_tag", "started", "turn", "uri", "user", "variables",
+        "_id", "authority", "balance", "body", "fields", "head", "interim", "local", "log", "method", "original_uri",
+        "path", "patience", "peer", "query", "server_name", "server_tag", "started", "turn", "uri", "user", "variables",
     )  # fmt: skip
 
     def __init__(
@@ -148,6 +151,8 @@ class Request:
         """What `fastcgi.balance` is for this request."""
         self.patience: float | None = 1.0
         """Seconds without a byte sent after which a client that ended its side has left; None: it never has."""
+        self.local = ""
+        """The file that is asked for, beneath its root, where it is not simply `path`: of an alias, or an index."""
         self.log: Log | None = None
         self.turn = 0
         """The round of the hub in which it was read, while no code of others was run for it; 0: none."""

@@ -52,6 +52,10 @@ class Resolver:
         """True when `path` is the alias's prefix or beneath it: never merely begins with the same letters."""
         return path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/")
 
+    def local(self, path: str) -> str:
+        """`path` beneath the root."""
+        return path.removeprefix(self._prefix)
+
     def find(self, path: str) -> Resource:
         """What the normalised URL path `path` is."""
         kind = self._kind(path)
@@ -75,12 +79,11 @@ class Resolver:
         return self._resource(path, "", "directory")
 
     def _resource(self, path: str, path_info: str, kind: str) -> Resource:
-        return Resource(path, path_info, self.root, path.removeprefix(self._prefix), kind)
+        return Resource(path, path_info, self.root, self.local(path), kind)
 
     def _kind(self, path: str) -> str:
         try:
-            local = path.removeprefix(self._prefix)
-            mode = stat_beneath(self.root, local, extra_roots=self._symlink_roots).st_mode
+            mode = stat_beneath(self.root, self.local(path), extra_roots=self._symlink_roots).st_mode
         except NotADirectoryError:
             return "not a directory"
         except PermissionError:

@@ -51,6 +51,8 @@ class Place(NamedTuple):
     """The counters are asked for: neither `responder` nor `resource`."""
     app: Mounted | None = None
     """The application in our own process that has the path, by `route`: neither `responder` nor `resource`."""
+    local: str = ""
+    """What is asked for, beneath `root`: the file, where one was found."""
 
 
 @dataclass(slots=True, eq=False)
@@ -116,7 +118,8 @@ class Site:
         gates += [gate for gate in also if gate not in gates]
         is_denied = self._is_denied(path) or self._is_denied(served)
         responder, route = routed or (None, None)
-        return Place(gates, resolver.root, resource, responder, route, is_denied, _recheck(gates))
+        local = resource.local if resource is not None else resolver.local(path)
+        return Place(gates, resolver.root, resource, responder, route, is_denied, _recheck(gates), local=local)
 
     def _login(self, path: str) -> list[Gate]:
         return [gate for gate in self.logins if path.startswith(gate.key)][:1]

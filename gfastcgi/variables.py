@@ -89,7 +89,7 @@ def authorizer_variables(request: Request, root: str, host: HostConfig) -> Pairs
     is_compatible = host.mode_compat == "lighttpd"
     docroot = os.fsencode(host.docroot or root)
     # PHP runs what SCRIPT_FILENAME names: the private file, unless "script" names its program.
-    filename = os.fsencode(host.script) or docroot.rstrip(b"/") + os.fsencode(request.path)
+    filename = os.fsencode(host.script) or docroot.rstrip(b"/") + os.fsencode(request.local or request.path)
     pairs = _of_script(request, filename, docroot)
     uri = request.original_uri if is_compatible else request.uri
     pairs += _of_peer(request.peer) + _of_fields(request) + _of_target(request, host, None, uri)

@@ -59,19 +59,20 @@ class PrivateFiles:
             request = request_of(environ)
         except ProtocolError as error:
             return send(error_page(error.status_hint, cause=error.cause), environ, start_response)
+        mount = environ.get("SCRIPT_NAME", "").encode("latin-1").decode("utf-8", "surrogateescape")
+        resolver = Resolver(self._settings.document_root, self._settings.index_file_names, (), prefix=mount)
+        request.local = resolver.local(request.path)
         allowed = self._guard.ask(request, self._settings.document_root)
         if isinstance(allowed, webob.Response):
             return send(allowed, environ, start_response)
-        response = self._find(request, environ.get("SCRIPT_NAME", ""))
+        response = self._find(request, resolver)
         response.headerlist.extend(allowed)
         return send(response, environ, start_response)
 
-    def _find(self, request: Request, mount: str) -> webob.Response:
-        settings = self._settings
-        prefix = mount.encode("latin-1").decode("utf-8", "surrogateescape")
-        resource = Resolver(settings.document_root, settings.index_file_names, (), prefix=prefix).find(request.path)
+    def _find(self, request: Request, resolver: Resolver) -> webob.Response:
+        resource = resolver.find(request.path)
         if resource.kind == "forbidden":
             return error_page(403, request_id=request.id)
         if resource.kind == "missing" or resource.path_info:
             return error_page(404, request_id=request.id)
-        return serve_file(request, resource.root, resource.local, settings)
+        return serve_file(request, resource.root, resource.local, self._settings)

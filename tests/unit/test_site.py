@@ -119,6 +119,19 @@ CHECKED = HostConfig()
 
 
 @pytest.mark.parametrize(
+    ("path", "local"),
+    [
+        ("/other/in.txt", "/in.txt"), ("/other/none", "/none"), ("/sub/", "/sub/index.php"), ("/app.php/x", "/app.php"),
+        ("/plain.txt", "/plain.txt"), ("/empty/", "/empty/"), ("/run/a", "/run/a"), ("/other/run/a", "/run/a"),
+    ],
+)  # fmt: skip
+def test_what_is_asked_for_beneath_its_root(sites: Sites, path: str, local: str) -> None:
+    site = sites.make({"/run": UNCHECKED, "/other/run": UNCHECKED}, {"/": ""})
+    site.resolvers = [Resolver(str(sites.root / "far"), ["index.php"], [], prefix="/other/"), *site.resolvers]
+    assert site.locate(path).local == local
+
+
+@pytest.mark.parametrize(
     ("path", "expected"),
     [
         ("/app.php", (".php", "/app.php", "")),

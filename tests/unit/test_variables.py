@@ -138,6 +138,19 @@ def test_what_an_authorizer_is_told() -> None:
     assert dict(authorizer_variables(request, "/www", HostConfig(docroot="/far")))[b"DOCUMENT_ROOT"] == b"/far"
 
 
+def test_an_authorizer_is_told_the_file_that_would_be_served() -> None:
+    """An alias stands for another folder, and a folder for its index."""
+    request = ask("/al/private/")
+    names = []
+    for local in ("", "/private/", "/private/index.html"):
+        request.local = local
+        params = authorizer_params(request, "/www", HOST)
+        found = dict(decode_pairs(params))
+        assert found == dict(authorizer_variables(request, "/www", HOST))
+        names.append(found[b"SCRIPT_FILENAME"])
+    assert names == [b"/www/al/private/", b"/www/private/", b"/www/private/index.html"]
+
+
 def test_an_authorizer_judges_what_is_to_be_served() -> None:
     """The target behind a rewrite or a local redirect, whatever the client asked for (RFC 3875 section 6.2.2)."""
     request = ask("/open?x")
