@@ -8,6 +8,8 @@ from guards import Guard
 ROUNDS = "unit/test_rounds.py"
 TURNS = "unit/test_turns.py unit/test_shelf.py"
 ASKERS = "unit/test_auth_askers.py"
+STRAYS = "fault/test_strays.py"
+FAIRNESS = "fault/test_fairness.py"
 STREAM_GUARDS = [
     # Reading.
     Guard(
@@ -85,7 +87,7 @@ STREAM_GUARDS = [
         "            except ZeroDivisionError:\n                # Told to end,",
         "unit/test_slow_readers.py",
     ),
-    Guard("client/exchange.py", " or not connection.stream.is_settled:", ":", "fault/test_retries.py"),
+    Guard("client/exchange.py", " or not stream.is_settled or", " or", "fault/test_retries.py"),
     Guard("client/exchange.py", "        if stream.has_stalled:", "        if False:", "fault/test_retries.py"),
     Guard(
         "net/rounds.py", "self._answers:\n                self._begin()", "self._answers:\n                pass", ROUNDS
@@ -98,8 +100,8 @@ STREAM_GUARDS = [
     ),
     Guard(
         "client/exchange.py",
-        "        if self._end:\n            self._hurry(connection.stream)\n",
-        "",
+        "        if self._end:\n            self._hurry(stream)\n        try:",
+        "        try:",
         "fault/test_retries.py",
     ),
     # What requests of one round, or of one connection, share.
@@ -114,4 +116,18 @@ STREAM_GUARDS = [
     Guard("auth/keeper.py", "            and known.fields is request.fields\n", "", ASKERS),
     Guard("auth/keeper.py", "            and known.method == request.method\n", "", ASKERS),
     Guard("auth/keeper.py", "            and known.authority == request.authority\n", "", ASKERS),
+    # What follows an answer answers nobody.
+    Guard("client/connection.py", "self.request_id % _MOST_IDS + 1", "1", STRAYS),
+    Guard("client/exchange.py", " or stream.has_come:", ":", STRAYS),
+    Guard("client/exchange.py", "        if self._has_begun or not self._is_repeatable:", "        if False:", STRAYS),
+    Guard("backend/pool.py", "        proc.keep_alive = False\n", "", STRAYS),
+    # Others get their turn.
+    Guard("server/connection.py", "            gevent.sleep(0)\n", "            pass\n", FAIRNESS),
+    Guard(
+        "server/connection.py",
+        "            self.stream.wait_readable()\n            data = self.stream.recv()\n            if not data:\n"
+        "                raise ClientClosed",
+        "            data = self.stream.recv()\n            if not data:\n                raise ClientClosed",
+        FAIRNESS,
+    ),
 ]

@@ -20,8 +20,8 @@ WIRE_GUARDS = [
     ),
     Guard(
         "fcgi/connection.py",
-        "            elif request_id not in requests:\n                raise BadRecord(",
-        "            elif False:\n                raise BadRecord(",
+        "            elif request_id not in requests:\n                raise StrayRecord(",
+        "            elif False:\n                raise StrayRecord(",
         "protocol/test_fcgi_replies.py protocol/test_fcgi_connection.py",
     ),
     Guard(

@@ -7,7 +7,7 @@ GfastcgiError
 |     |- BadRequest 400  TargetTooLong 414  FieldsTooLarge 431  ContentTooLarge 413  LengthRequired 411
 |     |- RequestTimeout 408  NotImplementedByUs 501  VersionNotSupported 505  ExpectationFailed 417
 |     |- RangeNotSatisfiable 416
-|     |- BadRecord 502   BadCGIResponse 502
+|     |- BadRecord 502 (StrayRecord)   BadCGIResponse 502
 |- BackendError                  a backend could not serve
 |  |- ConnectError 503  ConnectTimeout 504  BackendClosed 502  BackendTimeout 504 (AnswerStalled)
 |  |- Overloaded 503  NoBackendAvailable 503  UnknownRole 502  UnexpectedStatus 502
@@ -58,6 +58,7 @@ __all__ = [
     "RemoteProtocolError",
     "RequestTimeout",
     "SpawnError",
+    "StrayRecord",
     "StreamClosed",
     "StreamError",
     "StreamTimeout",
@@ -180,6 +181,10 @@ class BadRecord(RemoteProtocolError):
 
     status_hint = 502
     cause = "bad_record"
+
+
+class StrayRecord(BadRecord):
+    """A FastCGI record for a request that is not open: behind the end of an earlier answer, perhaps."""
 
 
 class BadCGIResponse(RemoteProtocolError):

@@ -285,6 +285,11 @@ class Pool:
         procs = [proc for host in self.hosts for proc in host.procs if proc.is_learned]
         return [connection for proc in procs for connection in _take_idle(proc)]
 
+    def distrusted(self, proc: Proc) -> Sequence[Any]:
+        """`proc` said something behind an answer: its connections are kept no more. Returns those to close."""
+        proc.keep_alive = False
+        return _take_idle(proc)
+
     def unhealthy(self, proc: Proc, cause: str) -> Sequence[Any]:
         """`proc` fails its health checks: it rests until `healthy`. Returns the connections to close."""
         proc.disabled += 1

@@ -7,6 +7,7 @@ have seen it, or when seeing it twice does no harm. `close` gives the lease back
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from time import monotonic
 
@@ -15,7 +16,8 @@ import gevent
 from gfastcgi.backend.backend import Proc
 from gfastcgi.backend.pool import Lease, Pool
 from gfastcgi.cgi.response import Head, parse_head
-from gfastcgi.client.connection import REQUEST_ID, Connection, RequestBody, RequestKey
+from gfastcgi.client.connection import Connection, RequestBody, RequestKey
+from gfastcgi.client.feeding import feed
 from gfastcgi.client.leasing import obtain
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import (
@@ -30,6 +32,7 @@ from gfastcgi.errors import (
     GfastcgiError,
     NoBackendAvailable,
     Overloaded,
+    StrayRecord,
     StreamClosed,
     StreamError,
     StreamTimeout,
@@ -43,6 +46,8 @@ from gfastcgi.net.connecting import connect
 from gfastcgi.net.streams import Stream
 
 __all__ = ["Exchange"]
+
+log = logging.getLogger("gfastcgi")
 
 _MOST_CONNECTS = 5
 _STDERR_LOGGED = 65536
@@ -59,7 +64,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body", "_connection", "_data", "_end", "_feed_error", "_feeder", "_has_answered", "_has_begun", "_has_head",
+        "_body", "_connection", "_data", "_end", "_feeder", "_has_answered", "_has_begun", "_has_head",
         "_is_repeatable", "_is_retry", "_lease", "_log_stderr", "_on_interim", "_params", "_pieces", "_pool",
         "_request", "_role", "_stderr_left", "_time_limit", "_was_seen", "app_status", "host", "is_complete",
     )  # fmt: skip
@@ -90,8 +95,7 @@ class Exchange:
         self._stderr_left = _STDERR_LOGGED
         self._lease: Lease | None = None
         self._connection: Connection | None = None
-        self._feeder: gevent.Greenlet[..., None] | None = None
-        self._feed_error: GfastcgiError | None = None
+        self._feeder: gevent.Greenlet[..., Exception | None] | None = None
         self._pieces: list[bytes] = []
         self._was_seen = False
         self._has_begun = self._has_answered = False
@@ -113,7 +117,7 @@ class Exchange:
     def start(self) -> Head:
         """The head of the answer. Raises `BackendError`, `BadRecord`, `BadCGIResponse`; nothing is held after that."""
         tried: list[Proc] = []
-        failure: GfastcgiError | None = None
+        failure: Exception | None = None
         try:
             while True:
                 try:
@@ -155,7 +159,7 @@ class Exchange:
             self._connection = connection
         stdin: bytes | None = b"" if body.length == 0 else getattr(body, "data", None) or None
         data = connection.core.begin_request(
-            REQUEST_ID,
+            connection.next_id(),
             self._role,
             self._params(host),
             # A connection is kept only where the number of connections at once is known.
@@ -172,12 +176,26 @@ class Exchange:
             sent = stream.send(data)
         self._was_seen = sent > 0
         if sent < len(data) or stdin is None or self._data is not None:
-            self._feeder = gevent.spawn(self._feed, connection, memoryview(data)[sent:], stdin is None)
+            self._feed(connection, memoryview(data)[sent:], has_body=stdin is None)
         if self._end:
             self._hurry(stream)
         # The answer cannot be there yet: asking the kernel before waiting would be in vain.
         stream.wait_readable()
         return self._read_head()
+
+    def _feed(self, connection: Connection, rest: memoryview, *, has_body: bool) -> None:
+        core = connection.core
+        bodies = [(self._body, core.send_stdin)] if has_body else []
+        if self._data is not None:
+            bodies.append((self._data, core.send_data))
+        self._feeder = gevent.spawn(feed, connection, rest, bodies, self._see, self._where())
+
+    def _see(self) -> None:
+        self._was_seen = True
+
+    @property
+    def _feed_error(self) -> Exception | None:
+        return self._feeder.value if self._feeder is not None else None
 
     def _connect(self, lease: Lease) -> Connection:
         if lease.connection is not None:
@@ -190,37 +208,6 @@ class Exchange:
         self._pool.connected(lease)
         self._connection = Connection(stream)
         return self._connection
-
-    def _feed(self, connection: Connection, rest: memoryview, has_body: bool) -> None:
-        """Sends what the kernel did not take at once, then the body, while the answer is being read."""
-        stream, core = connection.stream, connection.core
-        try:
-            if rest:
-                stream.wait_writable()
-                stream.send_all(rest)
-                self._was_seen = True
-            is_whole = not has_body or self._pour(stream, self._body, core.send_stdin)
-            if is_whole and self._data is not None:
-                self._pour(stream, self._data, core.send_data)
-        except StreamTimeout:
-            self._feed_error = BackendTimeout(f"{self._where()} takes no more of the body", cause="write_timeout")
-            stream.hang_up()
-        except StreamClosed:
-            # The backend may answer without having read all of it; what it says is read by the other side.
-            return
-
-    def _pour(self, stream: Stream, body: RequestBody, encode: Callable[[int, bytes], bytes]) -> bool:
-        """Sends all of `body`, and its end; False when it failed, and with it the request."""
-        piece = b"-"
-        while piece:
-            try:
-                piece = body.read()
-            except GfastcgiError as error:
-                self._feed_error = error
-                stream.hang_up()
-                return False
-            stream.send_all(encode(REQUEST_ID, piece))
-        return True
 
     def _read_head(self) -> Head:
         buffer = b""
@@ -316,24 +303,19 @@ class Exchange:
         """Takes what the backend sends next. Raises `BackendError`, `BadRecord`."""
         connection = self._connection
         assert connection is not None
-        if self._end:
-            self._hurry(connection.stream)
-        try:
-            data = connection.stream.recv()
-        except ClientClosed:
-            raise
-        except StreamError as error:
-            raise self._name(error) from error
-        if not data:
-            connection.core.receive_eof()
-            raise self._feed_error or self._end_of(connection.stream)
-        self._was_seen = self._has_begun = True
-        whole = connection.core.receive_whole(REQUEST_ID, data)
+        data = self._recv(connection)
+        self._was_seen = True
+        whole = connection.core.receive_whole(connection.request_id, data)
         if whole is not None:
-            self._has_answered = self.is_complete = True
+            self._has_answered = self._has_begun = self.is_complete = True
             self._pieces.append(whole)
             return
-        for event in connection.core.receive_data(data):
+        try:
+            events = connection.core.receive_data(data)
+        except StrayRecord as error:
+            raise self._stray(connection, error) from error
+        self._has_begun = True
+        for event in events:
             if isinstance(event, Stdout):
                 if event.data:
                     self._has_answered = True
@@ -346,6 +328,23 @@ class Exchange:
             elif isinstance(event, Stderr):
                 self._take_stderr(event.data)
 
+    def _recv(self, connection: Connection) -> bytes:
+        stream = connection.stream
+        if self._end:
+            self._hurry(stream)
+        try:
+            # By way of the hub: others get their turn, however fast this backend writes.
+            stream.wait_readable()
+            data = stream.recv()
+        except ClientClosed:
+            raise
+        except StreamError as error:
+            raise self._name(error) from error
+        if not data:
+            connection.core.receive_eof()
+            raise self._feed_error or self._end_of(stream)
+        return data
+
     def _refusal(self, protocol_status: int) -> GfastcgiError:
         """What END_REQUEST says unless all is well (section 5.5)."""
         if protocol_status == constants.OVERLOADED:
@@ -355,6 +354,22 @@ class Exchange:
         if protocol_status == constants.UNKNOWN_ROLE:
             return UnknownRole(f"{self._where()} does not play role {self._role}: it is configured for a wrong mode")
         return UnexpectedStatus(f"{self._where()} ended with the unknown protocol status {protocol_status}")
+
+    def _stray(self, connection: Connection, error: StrayRecord) -> GfastcgiError:
+        """What came behind an earlier answer was not for us: who sends such things is asked over new connections only.
+
+        What harms nobody is asked again.
+        """
+        lease = self._lease
+        if not connection.is_reused or lease is None:
+            return error
+        if lease.proc.keep_alive:
+            log.warning("%s: %s: its connections are not kept any more", self._where(), error)
+        for idle in self._pool.distrusted(lease.proc):
+            idle.close()
+        if self._has_begun or not self._is_repeatable:
+            return error
+        return BackendClosed(f"{self._where()}: {error}", cause=error.cause)
 
     def _take_stderr(self, data: bytes) -> None:
         if self._log_stderr is not None and data and self._stderr_left > 0:
@@ -393,7 +408,7 @@ class Exchange:
     def _eof_cause(self) -> str:
         return "eof_in_body" if self._has_head else "eof_before_headers"
 
-    def _name(self, error: GfastcgiError) -> GfastcgiError:
+    def _name(self, error: GfastcgiError) -> Exception:
         """A stream's failure under the backend's name; an error of the client's own body goes first."""
         if self._feed_error is not None or isinstance(error, ClientClosed):
             return self._feed_error or error
@@ -403,7 +418,7 @@ class Exchange:
             return BackendClosed(f"{self._where()}: {error}", cause=self._eof_cause())
         return error
 
-    def _report(self, lease: Lease, failure: GfastcgiError) -> None:
+    def _report(self, lease: Lease, failure: Exception) -> None:
         """Tells the pool what became of the proc; a kept connection found closed says nothing of it."""
         if isinstance(failure, (ConnectError, ConnectTimeout)):
             closed = self._pool.failed(lease, failure.cause)
@@ -414,7 +429,7 @@ class Exchange:
         for connection in closed:
             connection.close()
 
-    def _may_retry(self, failure: GfastcgiError, tried: list[Proc], *, is_stale: bool, is_first: bool) -> bool:
+    def _may_retry(self, failure: Exception, tried: list[Proc], *, is_stale: bool, is_first: bool) -> bool:
         """Elsewhere after a refusal; once more, anywhere, when the backend hung up before it said a word.
 
         A kept connection that took nothing any more counts as nothing. One that took the request may have died of it,
@@ -451,11 +466,12 @@ class Exchange:
                 feeder.kill()
         finally:  # the client may leave just now, and we be killed
             if connection is not None:
-                if keep is None or not connection.core.is_idle or not connection.stream.is_settled:
+                stream = connection.stream
+                if keep is None or not connection.core.is_idle or not stream.is_settled or stream.has_come:
                     keep = None
                     self._abort(connection)
                 else:
-                    connection.stream.rest()
+                    stream.rest()
             if lease is not None:
                 for closed in self._pool.release(lease, keep=keep):
                     closed.close()
@@ -464,7 +480,7 @@ class Exchange:
         """ABORT_REQUEST (section 5.4) where the request still runs, then the end."""
         try:
             if not self.is_complete and not connection.stream.is_closed:
-                connection.stream.send(connection.core.abort_request(REQUEST_ID))
+                connection.stream.send(connection.core.abort_request(connection.request_id))
         except GfastcgiError:
             pass
         connection.close()

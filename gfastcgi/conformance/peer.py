@@ -184,7 +184,7 @@ class Peer:
             reply = Reply(reply) if isinstance(reply, bytes) else reply
             self.ending.wait(reply.after)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                conversation.sock.sendall(reply.data)
+                conversation.sock.sendall(wire.for_request(reply.data, asked.request_id))
             then = reply.then if reply.then != "keep" or asked.keep_conn else "close"
             if then == "close" and self._answers_at == "params":
                 # The empty STDIN may still be on its way: closing at once would reset what was not read yet.

@@ -63,6 +63,16 @@ def answer(data: str | bytes, request_id: int = 1, *, stderr: str | bytes = "") 
     return _stream(STDERR, stderr, request_id) + stdout(data, request_id) + end(request_id=request_id)
 
 
+def for_request(data: bytes, request_id: int) -> bytes:
+    """`data` with its records for the request 1 given to `request_id`; what is no record stays as it is."""
+    found, at = bytearray(data), 0
+    while at + 8 <= len(data):
+        if data[at + 2 : at + 4] == b"\0\x01":
+            found[at + 2 : at + 4] = request_id.to_bytes(2, "big")
+        at += 8 + int.from_bytes(data[at + 4 : at + 6], "big") + data[at + 6]
+    return bytes(found)
+
+
 def pairs(data: bytes | bytearray) -> Iterator[tuple[str, bytes]]:
     """The name-value pairs of PARAMS (section 3.4)."""
     at = 0

@@ -12,7 +12,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from gfastcgi.errors import BadRecord, LocalProtocolError
+from gfastcgi.errors import BadRecord, LocalProtocolError, StrayRecord
 from gfastcgi.fcgi.constants import (
     ABORT_REQUEST,
     BEGIN_REQUEST,
@@ -233,7 +233,7 @@ class WebServer(_Connection):
         return encode_record(GET_VALUES, MANAGEMENT_ID, encode_pairs((name, b"") for name in names))
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """What `data` completes. Raises `BadRecord`.
+        """What `data` completes. Raises `BadRecord`, as `StrayRecord` for a request that is not open.
 
         What comes while nothing is open answers nothing: it is dropped, and the connection is never idle again.
         """
@@ -246,7 +246,7 @@ class WebServer(_Connection):
             if request_id == MANAGEMENT_ID:
                 events.append(self._receive_management(kind, content))
             elif request_id not in requests:
-                raise BadRecord(f"{_name(kind)} came for the request {request_id}, which is not open")
+                raise StrayRecord(f"{_name(kind)} came for the request {request_id}, which is not open")
             elif kind == STDOUT and content:
                 if answers[request_id] != ANSWERING:
                     _receive(ANSWER, answers, request_id, STDOUT)

@@ -273,6 +273,11 @@ class Stream:
         """Whether all that was posted has left."""
         return not self._posted
 
+    @property
+    def has_come(self) -> bool:
+        """Whether bytes were read that nobody has taken yet."""
+        return self._came is not None
+
     def _end_stall(self) -> None:
         if self._stalled is not None:
             self._stalled.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import gevent
 import webob
-from gevent import getcurrent
+from gevent import get_hub, getcurrent
 
 from gfastcgi.errors import (
     ClientClosed,
@@ -77,9 +77,13 @@ class ClientConnection:
             pass
 
     def end_if_idle(self) -> None:
-        """Ends the wait for a next request."""
-        if self._waits_for_head and self._parser.is_idle:
-            self._greenlet.kill(StreamClosed, block=False)
+        """Ends the wait for a next request. What has come by then is served, as the last one."""
+        get_hub().loop.run_callback(self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        # In the hub, and at once: a round in between could let the greenlet go on with a request.
+        if self._waits_for_head and self._parser.is_idle and not self.stream.has_come:
+            self._greenlet.throw(StreamClosed)
 
     def cut(self) -> None:
         """Ends the connection wherever it is."""
@@ -186,6 +190,9 @@ class ClientConnection:
             event = self._await_head()
             self._waits_for_head = self.stream.begins_work = False
             self._turn = self.stream.round.number
+        else:
+            # Others come before the next one of a client who sends many at once.
+            gevent.sleep(0)
         assert not isinstance(event, bytes)
         return event
 
@@ -221,6 +228,8 @@ class ClientConnection:
             self.stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
         head.expects_continue = False
         while event is None:
+            # By way of the hub: others get their turn, however fast this client sends.
+            self.stream.wait_readable()
             data = self.stream.recv()
             if not data:
                 raise ClientClosed("the client left inside its body")

@@ -1,0 +1,126 @@
+"""One who sends as fast as it can, or all at once, gets its turn like everybody: no more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import pytest
+import webob
+from gevent import socket
+from gevent.pool import Pool
+
+from gfastcgi.config import Address
+from gfastcgi.net.listeners import listen
+from gfastcgi.server.http import HTTPServer
+from gfastcgi.server.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gfastcgi.request import Request
+
+GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
+MANY = 200
+
+
+class Lab:
+    """A server in this process. `story` are the paths of its requests, and what the handler adds, in their order."""
+
+    def __init__(self) -> None:
+        self.story: list[str] = []
+        self.then: Callable[[Request], Any] = lambda request: None
+        service = Service(handler=self.answer, refuse=lambda error: webob.Response(status=400), server_tag="")
+        self.server = HTTPServer(listener=listen(Address("127.0.0.1", 0), 5), service=service, clients=Pool(9))
+        self.server.start()
+        self.clients: list[socket.socket] = []
+
+    def answer(self, request: Request) -> webob.Response:
+        self.story.append(request.path)
+        self.then(request)
+        return webob.Response(body=b"done.\n")
+
+    def connect(self, count: int) -> list[socket.socket]:
+        """Clients that have had an answer already."""
+        made = [socket.create_connection(("127.0.0.1", self.server.address.port), timeout=20) for _ in range(count)]
+        self.clients += made
+        for client in made:
+            client.sendall(GET % b"/")
+            read(client)
+        self.story.clear()
+        return made
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    lab = Lab()
+    yield lab
+    for client in lab.clients:
+        client.close()
+    lab.server.close()
+    lab.server.cut()
+
+
+def read(client: socket.socket, answers: int = 1) -> bytes:
+    received = b""
+    while received.count(b"done.\n") < answers:
+        data = client.recv(65536)
+        assert data, "the connection was closed without an answer"
+        received += data
+    return received
+
+
+def test_many_requests_at_once_come_one_after_the_other(lab: Lab) -> None:
+    before, greedy, behind = lab.connect(3)
+    greedy.sendall(GET % b"/greedy" * MANY)
+    before.sendall(GET % b"/other")
+    behind.sendall(GET % b"/other")
+    for client, answers in ((greedy, MANY), (before, 1), (behind, 1)):
+        read(client, answers)
+    last = len(lab.story) - 1 - lab.story[::-1].index("/other")
+    assert last < 10, "in whatever order they were read"
+
+
+def test_a_fast_upload_lets_others_through(lab: Lab) -> None:
+    """All of it is there already: so many small chunks take long to look through."""
+
+    def read_all(request: Request) -> None:
+        while request.body.read():
+            if request.body.received % 1000 == 0:  # type: ignore[attr-defined]
+                lab.story.append("piece")
+
+    lab.then = read_all
+    before, greedy, behind = lab.connect(3)
+    body = b"1\r\nx\r\n" * 60_000 + b"0\r\n\r\n"
+    sending = gevent.spawn(
+        greedy.sendall, b"POST /greedy HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+    )
+    before.sendall(GET % b"/other")
+    behind.sendall(GET % b"/other")
+    for client in (greedy, before, behind):
+        read(client)
+    sending.get()
+    last = len(lab.story) - 1 - lab.story[::-1].index("/other")
+    assert lab.story[:last].count("piece") < 30
+    assert lab.story.count("piece") == 60
+
+
+def test_a_graceful_stop_breaks_nothing_that_has_come(lab: Lab) -> None:
+    """Two requests are read together; while the first is worked on the server is told to end."""
+    first = True
+
+    def stop(request: Request) -> None:
+        nonlocal first
+        if first:
+            first = False
+            lab.server.close()
+        gevent.sleep(0.02)
+
+    clients = lab.connect(4)
+    lab.then = stop
+    for client in clients:
+        client.sendall(GET % b"/x")
+    for client in clients:
+        assert b" 200 " in read(client)
+        assert client.recv(100) == b""
+    assert lab.server.drained.wait(10)
