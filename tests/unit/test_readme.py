@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from filerig import ask
+from peers.http import Connection
+from peers.processes import free_port
 
-from gfastcgi import assemble, lighttpd
+from gfastcgi import Allow, assemble, lighttpd
+from gfastcgi.auth.base import Deny
+
+if TYPE_CHECKING:
+    from peers.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.relative_to(ROOT): path.read_text() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
 README = PAGES[Path("README.md")]
 
-# Appended to the examples: asks through the gateway what the library's server answers, then ends both.
-ASK = """
-import gevent
-from gevent import socket as sockets
-
-with sockets.create_connection((gateway.addresses[0].host, gateway.addresses[0].port)) as client:
-    client.sendall(b"GET /app/x HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
-    answer = b""
-    while data := client.recv(65536):
-        answer += data
-assert answer.startswith(b"HTTP/1.1 200 OK\\r\\n"), answer
-assert answer.endswith(b"hello from /app/x"), answer
-assert authorizer(webob.Request.blank("/")).status_int == 403
-gateway.stop(1)
-server.stop(1)
-"""
+GATE, *LIBRARY = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
 def blocks(language: str, page: str) -> list[str]:
     found = re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert found, f"no {language} example"
     return found
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the module that README shows."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "gate", raising=False)
+    (tmp_path / "gate.py").write_text(GATE)
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -50,19 +53,46 @@ def blocks(language: str, page: str) -> list[str]:
         (ROOT / "contrib/lighttpd.conf").read_text(),
     ],
 )
-def test_configurations_are_understood_without_a_warning(text: str) -> None:
-    config, warnings = lighttpd.loads(text, "site.conf")
+def test_configurations_are_understood_without_a_warning(text: str, gate: Path) -> None:
+    config, warnings = lighttpd.loads(text, str(gate / "site.conf"))
     assert warnings == []
     assemble.build(config)
 
 
-def test_python_examples_serve_a_request(tmp_path: Path) -> None:
-    program = "\n".join([*blocks("python", README), ASK])
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"hello from /client\nhttp://127\.0\.0\.1:\d+/app/\n", done.stdout)
+def test_the_gate(gate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(gate))
+    from gate import check
+
+    assert check.check(ask("/club/", cookie="SID=s3cret"), "/") == Allow({b"REMOTE_USER": b"ann"})
+    assert isinstance(check.check(ask("/club/", cookie="SID=x"), "/"), Deny)
+
+
+def test_python_examples_serve_a_request(tmp_path: Path, processes: Processes) -> None:
+    """Each is a program of its own, as it stands there but for the ports; the first serves the others."""
+    ports = {"9000": str(free_port()), "8080": str(free_port())}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for name, text in zip(("server", "client", "gateway"), LIBRARY, strict=True):
+        (tmp_path / f"{name}.py").write_text(re.sub("9000|8080", lambda port: ports[port[0]], text))
+
+    def start(name: str, port: str) -> tuple[str, int]:
+        address = ("127.0.0.1", int(ports[port]))
+        processes.start([sys.executable, f"{name}.py"], until=address, cwd=tmp_path, env=environment)
+        return address
+
+    start("server", "9000")
+    client = subprocess.run(
+        [sys.executable, "client.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30,
+        check=False,
+    )  # fmt: skip
+    assert (client.returncode, client.stdout, client.stderr) == (0, "hello from /client\n", "")
+    with Connection(start("gateway", "8080")) as connection:
+        for target, cookie, status, body in (
+            ("/app/x", "", 200, b"hello from /app/x"),
+            ("/app/staff/x", "", 403, b"log in first\n"),
+            ("/app/staff/x", "session=s3cret", 200, b"hello from /app/staff"),
+        ):
+            answer = connection.request("GET", target, Host="x", Cookie=cookie)
+            assert (answer.status, answer.body) == (status, body)
 
 
 @pytest.mark.parametrize("script", re.findall(r"^    sh (\S+)", README, re.MULTILINE))
