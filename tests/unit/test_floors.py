@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "gfastcgi"
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 CEILING = 500
 DOCSTRING_CEILING = 12
 
@@ -46,6 +48,19 @@ FORBIDDEN = {
 }  # fmt: skip
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_the_page_has_the_same_floors() -> None:
+    numbers = {"words": WORDS, "language": LANGUAGE, "wires": WIRES, "request": REQUEST, "choices": CHOICES,
+               "ground": GROUND, "drivers": DRIVERS, "story": STORY, "doors": DOORS}  # fmt: skip
+    rows = re.findall(r"^\| ([0-8]) (\w+) \| ([^|]+) \|", PAGE.read_text(), re.MULTILINE)
+    assert {name: int(number) for number, name, _ in rows} == numbers
+    named = [(room, int(number)) for number, _, rooms in rows for room in re.findall(r"`([^`]+)`", rooms)]
+    told = {room.removesuffix("/").replace("/", ".").removeprefix("__init__"): floor for room, floor in named}
+    assert len(told) == len(named), "a room stands on one floor"
+    assert told == FLOORS
+    for room, _ in named:
+        assert (PACKAGE / room).is_dir() if room.endswith("/") else (PACKAGE / f"{room}.py").is_file(), room
 
 
 def name_of(path: Path) -> str:
