@@ -116,6 +116,12 @@ STREAM_GUARDS = [
     Guard("auth/keeper.py", "            and known.fields is request.fields\n", "", ASKERS),
     Guard("auth/keeper.py", "            and known.method == request.method\n", "", ASKERS),
     Guard("auth/keeper.py", "            and known.authority == request.authority\n", "", ASKERS),
+    Guard(
+        "auth/keeper.py",
+        "            if self._cache.was_refused(who, began):",
+        "            if False:",
+        "unit/test_auth_outage.py",
+    ),
     # What follows an answer answers nobody.
     Guard("client/connection.py", "self.request_id % _MOST_IDS + 1", "1", STRAYS),
     Guard("client/exchange.py", " or stream.has_come:", ":", STRAYS),

@@ -100,15 +100,17 @@ class DecisionCache:
         return allow if since > max(self._refused.get(who, since - 1), self._refused_all) else None
 
     def refuse(self, who: Hashable) -> None:
-        """Notes that `who` was denied something just now: no earlier yes of his outlives its time."""
-        if not self._stale_seconds:
-            return
+        """Notes that `who` was denied something just now: no earlier yes of theirs outlives its time."""
         now = self._clock()
         _put(self._refused, who, now, self._config.size + 1)
         if len(self._refused) > self._config.size:
             # No room to tell them apart: whatever was said before counts as refused since.
             self._refused.clear()
             self._refused_all = now
+
+    def was_refused(self, who: Hashable, since: float) -> bool:
+        """Whether `who` was denied anything since then."""
+        return max(self._refused.get(who, since - 1), self._refused_all) >= since
 
     def keep(self, key: Hashable, decision: Decision, generation: int) -> tuple[Kept, float] | None:
         """Keeps `decision` as far as it may be; what was kept under `key` is gone in any case.

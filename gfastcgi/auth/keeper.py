@@ -89,6 +89,7 @@ class Keeper:
         self._keys = KeyMaker(config)
         self._cache = DecisionCache(config, vary=self._keys.vary, stale_seconds=stale_seconds, clock=clock)
         self._grants = Grants(config.size, clock=clock)
+        self._clock = clock
         self._identity = identity
         self._shared = shared
         self._flights: dict[Hashable, _Flight] = {}
@@ -213,7 +214,7 @@ class Keeper:
 
     def _ask(self, who: Who, key: Hashable, request: Request, root: str) -> tuple[Decision, Source, Kept | None]:
         """Asks the authorizer; the last value is what others may be told."""
-        generation = self._cache.generation
+        generation, began = self._cache.generation, self._clock()
         try:
             decision = self._check(request, root)
         except AnswerStalled:
@@ -232,6 +233,9 @@ class Keeper:
             self._cache.forget(key)
             raise
         if isinstance(decision, Allow):
+            if self._cache.was_refused(who, began):
+                # A no has overtaken this yes: it may be the newer word.
+                return without_grant(decision), "asked", None
             decision = self._take_grant(who, decision, generation)
         else:
             self._note_denial(who, request)

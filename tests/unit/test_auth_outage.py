@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from filerig import ask as request_for
 from gaterig import YES, GateRig, no
+from gevent.event import Event
 
 from gfastcgi.auth.base import Allow, Deny
 from gfastcgi.config import CacheConfig
@@ -161,3 +162,25 @@ def test_a_purge_overtakes_what_is_shared() -> None:
     shared.on_find = rig.gate.purge
     rig.decide()
     assert rig.asked.calls == 1
+
+
+@pytest.mark.parametrize("yes", [YES, Allow({b"GFASTCGI_GRANT": b"path=/m/; ttl=100"})], ids=["a yes", "a grant"])
+def test_a_yes_that_a_no_has_overtaken_is_not_kept(yes: Allow) -> None:
+    """The question was asked before the right was taken away; its answer comes behind that of a recheck."""
+    rig = GateRig(yes, stale_seconds=60)
+    (slow,) = rig.spawn(1)
+    rig.clock.now += 1
+    waits, rig.asked.may_answer = rig.asked.may_answer, Event()
+    rig.asked.may_answer.set()
+    rig.asked.says = no(404)
+    assert isinstance(rig.gate.decide_anew(request_for("/x", cookie="SID=a"), "/www"), Deny)
+    waits.set()
+    slow.join(10)
+    assert isinstance(slow.value, Allow)
+    calls = rig.asked.calls
+    assert isinstance(rig.decide(), Deny)
+    assert isinstance(rig.decide("/m/1"), Deny)
+    assert rig.asked.calls == calls + 2
+    rig.asked.says = NoBackendAvailable("x")
+    with pytest.raises(NoBackendAvailable):
+        rig.decide()
