@@ -124,7 +124,6 @@ STREAM_GUARDS = [
     ),
     # What follows an answer answers nobody.
     Guard("client/connection.py", "self.request_id % _MOST_IDS + 1", "1", STRAYS),
-    Guard("client/exchange.py", " or stream.has_come:", ":", STRAYS),
     Guard("client/exchange.py", "        if self._has_begun or not self._is_repeatable:", "        if False:", STRAYS),
     Guard("backend/pool.py", "        proc.keep_alive = False\n", "", STRAYS),
     # Others get their turn.
