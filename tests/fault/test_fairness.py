@@ -87,7 +87,7 @@ def test_many_requests_at_once_come_one_after_the_other(lab: Lab) -> None:
     greedy.sendall(GET % b"/greedy" * MANY)
     read(greedy, MANY)
     read(other)
-    assert lab.story.index("/other") < 10
+    assert lab.story.index("/other") < MANY / 2
 
 
 def test_a_fast_upload_lets_others_through(lab: Lab) -> None:
