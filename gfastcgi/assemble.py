@@ -12,7 +12,7 @@ import resource
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event
@@ -58,7 +58,7 @@ _RESERVED_FDS = 32
 _FDS_OF_PROC = 4
 """Those of a spawned process: its socket, its output, its end."""
 
-_PREPARED = frozenset({"extensions", "accesslog_filename", "accesslog_format", "wsgi_server"})
+_PREPARED = frozenset({"extensions", "accesslog_filename", "accesslog_format", "auth_require", "wsgi_server"})
 
 
 class App:
@@ -77,6 +77,7 @@ class App:
             # Backends and logs that a conditional names start with the others, not with the first request they meet.
             self._parts.backends.prepare(settings)
             self._parts.gates.prepare(settings)
+            self._parts.logins.gates(settings)
             self._parts.mounts.find(settings)
             self._parts.access_log(settings)
 
@@ -87,7 +88,12 @@ class App:
         yield self.config.settings
         for block in self.config.blocks:
             if not _PREPARED.isdisjoint(block.overrides):
-                yield replace(self.config.settings, **block.overrides)
+                overrides: dict[str, Any] = {}
+                for other in self.config.blocks:
+                    # Those around it hold wherever it holds.
+                    if set(other.conditions) <= set(block.conditions):
+                        overrides.update(other.overrides)
+                yield replace(self.config.settings, **overrides)
 
     @property
     def addresses(self) -> list[Address]:

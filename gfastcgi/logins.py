@@ -76,5 +76,5 @@ def require_extra(package: str, where: Where, make: Callable[[], Authorizer]) ->
     try:
         return make()
     except ModuleNotFoundError as error:
-        message = f'this needs the package {package} (pip install "gfastcgi[auth]"): {error}'
+        message = f'this needs the package {package} (pip install ".[auth]" in the checkout): {error}'
         raise InvalidValue(message, where.filename, where.lineno) from error

@@ -25,7 +25,7 @@ _EPILOG = """examples:
   gfastcgi completion zsh > /usr/local/share/zsh/site-functions/_gfastcgi
   gfastcgi completion fish > ~/.config/fish/completions/gfastcgi.fish
 
-The next shell completes. The package shtab writes the script: pip install "gfastcgi[completion]".
+The next shell completes. The package shtab writes the script: pip install ".[completion]".
 
 exit status: 0 written; 1 shtab is not installed; 2 the arguments make no sense"""
 
@@ -57,7 +57,7 @@ def script(shell: str) -> str:
     try:
         import shtab
     except ModuleNotFoundError as error:
-        raise MissingExtra('this needs the package shtab: pip install "gfastcgi[completion]"') from error
+        raise MissingExtra('this needs the package shtab: pip install ".[completion]"') from error
     whole = _whole_parser({**dict.fromkeys(_FILES, shtab.FILE), **dict.fromkeys(_FOLDERS, shtab.DIRECTORY)})
     return shtab.complete(whole, shell=shell)
 

@@ -113,4 +113,4 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert run(["completion", "bash"]) == 1
     out, err = capsys.readouterr()
-    assert (out, err) == ("", 'gfastcgi: this needs the package shtab: pip install "gfastcgi[completion]"\n')
+    assert (out, err) == ("", 'gfastcgi: this needs the package shtab: pip install ".[completion]"\n')

@@ -94,6 +94,16 @@ def test_what_would_stop_a_start_is_a_fault(
     assert "auth.backend" in capsys.readouterr().err
 
 
+def test_what_would_stop_a_host_alone_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what stands around it: that holds wherever it holds."""
+    require = 'auth.require = ( "/a" => ( "method" => "basic", "realm" => "r", "require" => "valid-user" ) )'
+    backend = 'auth.backend = "plain"\nauth.backend.plain.userfile = "/users"'
+    assert run(["-t", "-f", write(tmp_path, f'{GOOD}$HTTP["host"] == "a" {{\n{require}\n}}\n')]) == 1
+    assert ":5: auth.require needs auth.backend" in capsys.readouterr().err
+    nested = f'$HTTP["host"] == "a" {{\n{backend}\n$HTTP["url"] =^ "/a" {{\n{require}\n}} }}\n'
+    assert run(["-t", "-f", write(tmp_path, GOOD + nested)]) == 0
+
+
 def test_folders_that_are_not_there_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gate = '"mode" => "authorizer", "socket" => "/run/x", "docroot" => "/nowhere/a"'
     elsewhere = '"socket" => "/run/y", "docroot" => "/at/the/backend"'
