@@ -29,7 +29,7 @@ try:
     from redis import TimeoutError as RedisTimeout
     from redis.connection import Connection, UnixDomainSocketConnection, parse_url
 except ImportError as error:
-    raise InvalidValue("fastcgi.cache-redis needs the package redis: pip install gfastcgi[redis]") from error
+    raise InvalidValue('fastcgi.cache-redis needs the package redis: pip install ".[redis]" in the checkout') from error
 
 __all__ = ["SharedDecisions", "SharingError"]
 

@@ -43,8 +43,10 @@ $HTTP["url"] =^ "/missing/" {{
   auth.backend = "plain"
   auth.require = ( "" => ( "method" => "basic", "realm" => "x", "require" => "valid-user" ) )
 }}
-$HTTP["url"] =^ "/broken/" {{
+$HTTP["url"] =~ "^/broken" {{
   auth.backend = ""
+}}
+$HTTP["url"] =^ "/broken/" {{
   auth.require = ( "" => ( "method" => "basic", "realm" => "x", "require" => "valid-user" ) )
 }}
 fastcgi.server = ( "/basic/app" => (( {app}, "check-local" => "disable" )) )
@@ -147,6 +149,7 @@ def test_no_file_of_users_no_entry(site: Site) -> None:
 
 
 def test_a_requirement_that_cannot_be_judged(site: Site) -> None:
+    """Two blocks, each of which is sound without the other, and both hold: that shows when a request comes."""
     got = site.gateway.get("/broken/file.txt")
     assert (got.status, SECRET.encode() in got.body) == (500, False)
     site.gateway.wait_for_log("auth.require needs auth.backend")
