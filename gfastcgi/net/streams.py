@@ -27,6 +27,7 @@ SIZE = 65536
 """Bytes that are read at once."""
 # struct tcp_info of linux/tcp.h, up to tcpi_last_data_sent (milliseconds).
 _LAST_SENT = struct.Struct("44xI")
+_RESET = struct.pack("ii", 1, 0)
 
 
 class Stream:
@@ -349,6 +350,11 @@ class Stream:
         """Ends both directions, so that whoever waits on this stream wakes up."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(_constants.SHUT_RDWR)
+
+    def reset_on_close(self) -> None:
+        """Lets the peer find a reset instead of an end (SO_LINGER of 0 seconds); unix sockets know none."""
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(_constants.SOL_SOCKET, _constants.SO_LINGER, _RESET)
 
     def linger(self, seconds: float, limit: int) -> None:
         """Ends our direction and drops what still comes, so that the peer reads our last bytes before a reset."""

@@ -107,15 +107,21 @@ class ResponseWriter:
         keep = keep and (is_chunked or length is not None)
         pending = self._head(response, _connection(keep, version), tag, length, is_chunked=is_chunked)
         sent = 0
-        for piece in body:
-            if length is not None:
-                piece = piece[: length - sent]
-            sent += len(piece)
-            # An empty piece says that nothing more is there yet: what is must not wait for it.
-            data = pending + (encode_chunk(piece) if is_chunked and piece else piece)
-            pending = b""
-            if data:
-                self._stream.send_all(data)
+        try:
+            for piece in body:
+                if length is not None:
+                    piece = piece[: length - sent]
+                sent += len(piece)
+                # An empty piece says that nothing more is there yet: what is must not wait for it.
+                data = pending + (encode_chunk(piece) if is_chunked and piece else piece)
+                pending = b""
+                if data:
+                    self._stream.send_all(data)
+        except BaseException:
+            if length is None and not is_chunked:
+                # It ends with the connection: an orderly end would make it look whole (RFC 9112 section 8).
+                self._stream.reset_on_close()
+            raise
         if length is not None and sent < length:
             if pending:
                 self._stream.send_all(pending)

@@ -12,6 +12,7 @@ from gevent import socket
 from gevent.pool import Pool
 
 from gfastcgi.config import Address
+from gfastcgi.errors import StreamClosed
 from gfastcgi.http.request import Limits
 from gfastcgi.net.listeners import listen
 from gfastcgi.server import connection
@@ -66,3 +67,33 @@ def test_a_body_that_comes_in_time_is_read_for_the_next_request(client: socket.s
     received = b""
     while received.count(b"HTTP/1.1 403 ") < 2:
         received += client.recv(4096)
+
+
+@pytest.mark.parametrize(("version", "is_reset"), [("1.0", True), ("1.1", False)])
+def test_an_answer_that_breaks_off_never_looks_whole(version: str, is_reset: bool) -> None:
+    """HTTP/1.0 knows an answer's end by the connection's; HTTP/1.1 misses the last chunk."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"x" * 100
+        raise StreamClosed("the backend died")
+
+    service = Service(
+        handler=lambda request: webob.Response(app_iter=pieces()), refuse=lambda error: webob.Response(status=400),
+        server_tag="",
+    )  # fmt: skip
+    server = HTTPServer(listener=listen(Address("127.0.0.1", 0), 5), service=service, clients=Pool(5))
+    server.start()
+    received = b""
+    try:
+        with socket.create_connection(("127.0.0.1", server.address.port), timeout=10) as client:
+            client.sendall(f"GET / HTTP/{version}\r\nHost: a\r\n\r\n".encode())
+            try:
+                while piece := client.recv(4096):
+                    received += piece
+            except ConnectionResetError:
+                assert is_reset
+            else:
+                assert not is_reset
+    finally:
+        server.close()
+    assert not received.endswith(b"0\r\n\r\n")
