@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 from gfastcgi.assemble import App
 from gfastcgi.auth.gate import Gate
+from gfastcgi.auth.hygiene import fold
 from gfastcgi.backend.pool import Pool
+from gfastcgi.cgi.metavars import variable_name
 from gfastcgi.config import Address, Block
 from gfastcgi.errors import BadRequest, InvalidValue
 from gfastcgi.files import serve_file
@@ -103,7 +105,7 @@ class _Teller:
             },
             "settings": [_told_block(block) for block in sites.holding(request)],
             "rewritten": request.uri.decode("latin-1") if is_rewritten else None,
-            "dropped": sorted({name.decode("latin-1") for name, _ in known} - _names(request)),
+            "dropped": sorted({name.decode("latin-1") for name, _ in known if not _is_passed_on(name, request)}),
             "need": site.settings.authorizers,
             "authorizers": [],
         }
@@ -169,8 +171,11 @@ class _Teller:
         return os.fsdecode(value)
 
 
-def _names(request: Request) -> set[str]:
-    return {name.decode("latin-1") for name, _ in request.fields}
+def _is_passed_on(name: bytes, request: Request) -> bool:
+    """Whether a program is told of the field: as it is, or since `fastcgi.allow-fields` names it."""
+    if any(name == kept for kept, _ in request.fields):
+        return variable_name(name) is not None
+    return b"HTTP_" + fold(name) in request.variables
 
 
 def _redirect(site: Site) -> int:

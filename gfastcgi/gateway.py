@@ -22,6 +22,7 @@ from gfastcgi.client import Exchange, RequestBody
 from gfastcgi.errors import (
     SHORTAGES,
     BackendError,
+    ClientClosed,
     LengthRequired,
     NoBackendAvailable,
     ProtocolError,
@@ -289,4 +290,7 @@ def _take_body(request: Request, site: Site, room: Room) -> RequestBody:
 
 def _relay(request: Request, head: Head) -> None:
     if request.interim is not None:
-        request.interim(encode_interim(head.status, head.reason, head.fields))
+        try:
+            request.interim(encode_interim(head.status, head.reason, head.fields))
+        except StreamError as error:
+            raise ClientClosed(str(error)) from error

@@ -12,9 +12,9 @@ import sys
 from itertools import count
 from time import monotonic
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 from gevent import get_hub
+from gevent.monkey import get_original
 
 from gfastcgi.net.deadlines import Deadlines
 
@@ -24,9 +24,8 @@ LONGEST = 0.001
 """Seconds that a message may wait for others to be written."""
 
 _numbers = count(1)
-_of_hub: WeakKeyDictionary[Any, Round] = WeakKeyDictionary()
-# Most programs have one hub: the last that was asked for is found without a look into the dictionary.
-_last: list[Round] = []
+# Of the thread, whatever gevent has put in the place of `threading.local`: it goes when the thread does.
+_thread = get_original("threading", "local")()
 
 
 class Waiting(Protocol):
@@ -66,12 +65,9 @@ class Round:
     def here() -> Round:
         """The one of the running thread's hub, made at first use."""
         hub = get_hub()
-        if _last and _last[0]._hub is hub:
-            return _last[0]
-        found = _of_hub.get(hub)
-        if found is None:
-            found = _of_hub[hub] = Round(hub)
-        _last[:] = [found]
+        found: Round | None = getattr(_thread, "round", None)
+        if found is None or found._hub is not hub:
+            found = _thread.round = Round(hub)
         return found
 
     def __repr__(self) -> str:
