@@ -48,6 +48,9 @@ def feed(
     except StreamClosed:
         # What it says is read by the other side.
         pass
+    except Exception as error:
+        connection.stream.hang_up()
+        return error
     return None
 
 

@@ -6,6 +6,7 @@ reliability.md's rows F1, F3, F5 to F8 and facts.md's rules, over real sockets: 
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 import time
@@ -422,3 +423,22 @@ def test_who_is_killed_while_it_gives_back_holds_nothing(backend: Callable[..., 
     assert isinstance(ending.exception, ClientClosed)
     assert [proc.load for proc in pool.hosts[0].procs] == [0]
     peer.wait_for(lambda peer: not peer.open, "the connection to be closed")
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_body_that_cannot_be_read_back_ends_the_request(backend: Callable[..., ScriptedBackend], method: str) -> None:
+    """A disk that fails is nobody's silence: the backend would wait for the rest, and we for the backend."""
+    body = Body(MUCH, can_rewind=False)
+    pieces = iter((bytes(1 << 16), b""))
+
+    def read() -> bytes:
+        if next(pieces):
+            return bytes(1 << 16)
+        raise OSError(errno.EIO, "Input/output error")
+
+    body.read = read  # type: ignore[method-assign]
+    key = SimpleNamespace(method=method, authority="", path="/", remote_addr="", balance="fair")
+    exchange = Exchange(make_pool(host(backend())), key, lambda _: b"", body)
+    with gevent.Timeout(20), pytest.raises(OSError, match="Input/output"):
+        exchange.start()
+    assert body.is_closed
