@@ -409,7 +409,7 @@ GUARDS = [
         "in request.variables",
         "unit/test_wsgi.py",
     ),
-    Guard("wsgi/environ.py", "        guarded.pop(name, None)\n", "        pass\n", "unit/test_wsgi.py"),
+    Guard("wsgi/environ.py", "        guarded.pop(identity.decode(), None)\n", "        pass\n", "unit/test_wsgi.py"),
     Guard(
         "library/gateway.py",
         "                if condition.variable == _SOCKET:",

@@ -8,7 +8,6 @@ answer fast.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from collections.abc import Sequence
 
@@ -66,9 +65,9 @@ def parser() -> argparse.ArgumentParser:
 def _no_command(word: str) -> str:
     if os.path.isfile(word):
         return f"to serve {word}: gfastcgi -f {word}"
-    near = difflib.get_close_matches(word, COMMANDS, 1)
-    hint = f'; the nearest known is "{near[0]}"' if near else ""
-    return f'unknown command "{word}"{hint}; see `gfastcgi --help`'
+    from gfastcgi.lighttpd.report import nearest
+
+    return f'unknown command "{word}"{nearest(word, COMMANDS)}; see `gfastcgi --help`'
 
 
 def _lighttpd(options: argparse.Namespace) -> int:

@@ -58,8 +58,8 @@ class Shelf:
     def find(self, filename: str, turn: int = 0) -> Kept | None:
         """What is kept of `filename`, if that is what the name leads to now.
 
-        `turn`: the round (`Round.number`) since whose begin nothing was done for who asks, 0: none. While that round
-        lasts, what others found in it is as new as he may ask.
+        `turn`: the round (`Round.number`) in which the request was read, 0 when other code has run for it since. A look
+        made in the same round is new enough.
         """
         kept = self._files.get(filename)
         if kept is None:

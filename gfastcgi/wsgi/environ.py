@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 from urllib.parse import quote_from_bytes
 
+from gfastcgi.auth.hygiene import IDENTITY
 from gfastcgi.cgi.metavars import variable_name
 from gfastcgi.errors import BadRequest
 from gfastcgi.http.request import RequestHead
@@ -25,8 +26,6 @@ _HOP_BY_HOP = frozenset({
     "HTTP_CONNECTION", "HTTP_HTTP2_SETTINGS", "HTTP_KEEP_ALIVE", "HTTP_PROXY_CONNECTION", "HTTP_TE", "HTTP_TRAILER",
     "HTTP_TRANSFER_ENCODING", "HTTP_UPGRADE",
 })  # fmt: skip
-# Who somebody is, is for the authorizers alone to say.
-_IDENTITY = ("REMOTE_USER", "REMOTE_GROUPS", "REMOTE_NAME", "REMOTE_EMAIL", "REMOTE_IDENT", "AUTH_TYPE")
 
 
 def request_of(environ: Mapping[str, Any], body: Body = EMPTY) -> Request:
@@ -54,8 +53,9 @@ def guarded_environ(environ: Mapping[str, Any], request: Request) -> dict[str, A
     guarded = {
         name: value for name, value in environ.items() if not (name.startswith("HTTP_") and _is_forged(name, request))
     }
-    for name in _IDENTITY:
-        guarded.pop(name, None)
+    # Who somebody is, is for the authorizers alone to say, not for the server either.
+    for identity in IDENTITY:
+        guarded.pop(identity.decode(), None)
     path = request.path.encode("utf-8", "surrogateescape").decode("latin-1")
     guarded["PATH_INFO"] = path[len(_text(environ, "SCRIPT_NAME")) :]
     for key, value in request.variables.items():
