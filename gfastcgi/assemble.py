@@ -10,7 +10,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from gfastcgi.audit import AuditLog
 from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.backends import Backends, of_mode
-from gfastcgi.config import Address, Config, ServerConfig, Settings
+from gfastcgi.config import Address, Block, Config, ServerConfig, Settings
 from gfastcgi.control import Commands, ControlSocket
 from gfastcgi.elsewhere import identity_fields
 from gfastcgi.errors import InvalidValue
@@ -263,8 +263,8 @@ class _Parts:
 
         return SharedDecisions(server.cache_redis, server.cache_secret, on_purge=lambda: self.gates.purge())
 
-    def site(self, settings: Settings) -> Site:
-        """The live objects of `settings`."""
+    def site(self, settings: Settings, blocks: Sequence[Block]) -> Site:
+        """The live objects of `settings`, into which `blocks` went."""
         gates: list[Gate] = []
         responders: list[tuple[str, Responder]] = []
         for extension in settings.extensions:
@@ -279,6 +279,7 @@ class _Parts:
         tag = DEFAULT_TAG if settings.server_tag is None else settings.server_tag
         return Site(
             settings=settings,
+            blocks=blocks,
             server_tag=tag,
             resolvers=_resolvers(settings),
             gates=gates,

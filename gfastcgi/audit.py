@@ -1,14 +1,15 @@
 """The audit log (`fastcgi.audit-log`): one JSON object a line for each request that authorizers decided about.
 
-Contract: a line holds every verdict and the outcome, joined to the other logs by the request's id; a verdict on an
-answer that was already on its way has a line of its own. A log that cannot be written never stops, or lets in, anybody.
+Contract: a line holds the record that `gfastcgi explain` prints, every verdict and the outcome, joined to the other
+logs by the request's id; a verdict on an answer that was already on its way has a line of its own. A log that cannot
+be written never stops, or lets in, anybody.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
@@ -20,7 +21,17 @@ from gfastcgi.request import Request
 
 __all__ = ["AuditLog"]
 
+Record = dict[str, Any]
 T = TypeVar("T", bound="webob.Response | list[tuple[str, str]]")
+
+
+class _Trail:
+    """The `record` of a request, and what was decided about it so far."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.verdicts: list[Verdict] = []
+        self.is_open = True
 
 
 class AuditLog:
@@ -29,51 +40,45 @@ class AuditLog:
     def __init__(self, write: Callable[[bytes], object], now: Callable[[], float] = time.time) -> None:
         self._write = write
         self._now = now
-        self._trails: dict[int, list[Verdict]] = {}
-
-    def __repr__(self) -> str:
-        return f"<AuditLog of {len(self._trails)} requests under way>"
 
     def __call__(self, request: Request, verdict: Verdict) -> None:
         """Takes a verdict."""
-        trail = self._trails.get(id(request))
-        if trail is None:
+        trail = request.trail
+        assert isinstance(trail, _Trail)
+        trail.verdicts.append(verdict)
+        if not trail.is_open:
             # Asked again while the answer is sent: that request's line is written.
-            self._tell(request, verdict.outcome, verdict.status, verdict.cause, [verdict])
-        else:
-            trail.append(verdict)
+            self._tell(request, trail, verdict.outcome, verdict.status, verdict.cause)
 
-    def follow(self, request: Request, ask: Callable[[], T]) -> T:
+    def follow(self, request: Request, record: Record, ask: Callable[[], T]) -> T:
         """What `ask` returns or raises, and a line about it, unless the client left."""
-        trail = self._trails[id(request)] = []
+        trail = request.trail = _Trail(record)
         try:
             decision = ask()
         except StreamError:
             raise
         except Exception as error:
-            self._tell(request, "error", getattr(error, "status_hint", 500), getattr(error, "cause", "internal"), trail)
+            self._tell(request, trail, "error", getattr(error, "status_hint", 500), getattr(error, "cause", "internal"))
             raise
         finally:
-            del self._trails[id(request)]
+            trail.is_open = False
         if isinstance(decision, webob.Response):
-            self._tell(request, "deny", decision.status_int, "", trail)
+            self._tell(request, trail, "deny", decision.status_int, "")
         else:
-            self._tell(request, "allow", 200, "", trail)
+            self._tell(request, trail, "allow", 200, "")
         return decision
 
-    def _tell(self, request: Request, outcome: str, status: int, cause: str, verdicts: Sequence[Verdict]) -> None:
+    def _tell(self, request: Request, trail: _Trail, outcome: str, status: int, cause: str) -> None:
+        verdicts, trail.verdicts = trail.verdicts, []
         line = {
             "time": datetime.fromtimestamp(self._now(), timezone.utc).isoformat(timespec="milliseconds"),
-            "request": request.id,
-            "peer": request.remote_addr,
-            "method": request.method,
-            "host": request.authority,
-            "uri": request.uri.decode("latin-1"),
+            "id": request.id,
             "user": request.user,
             "outcome": outcome,
             "status": status,
             "cause": cause,
-            "authorizers": [_told(verdict) for verdict in verdicts],
+            "verdicts": [_told(verdict) for verdict in verdicts],
+            **trail.record,
         }
         # ASCII, and no line end: nothing that a client sent can begin a line or steer a terminal (CWE-117).
         self._write(json.dumps(line).encode() + b"\n")

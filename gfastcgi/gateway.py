@@ -32,6 +32,7 @@ from gfastcgi.files import serve_file
 from gfastcgi.http.response import encode_interim
 from gfastcgi.http.target import parse_target
 from gfastcgi.pages import error_page, redirect
+from gfastcgi.record import record
 from gfastcgi.request import Request
 from gfastcgi.resolve import Resource
 from gfastcgi.rewrite import Origin
@@ -256,7 +257,8 @@ def _ask(request: Request, site: Site, place: Place) -> webob.Response | list[tu
     if site.audit is None:
         decision = chain.ask(place.gates, request, place.root, need=need)
     else:
-        decision = site.audit.follow(request, lambda: chain.ask(place.gates, request, place.root, need=need))
+        known = record(request, site, place)
+        decision = site.audit.follow(request, known, lambda: chain.ask(place.gates, request, place.root, need=need))
     if site.hygiene is not None and request.variables:
         site.hygiene.learn(request.variables.keys() - before if before else request.variables.keys())
     return decision

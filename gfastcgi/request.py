@@ -5,7 +5,8 @@ Contract: a server (HTTP/1 today) makes it, the story rooms read it. A `webob.Re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO, StringIO
 from itertools import count
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +19,21 @@ from gfastcgi.http.target import Target, host_of
 
 __all__ = ["Asker", "Body", "Log", "Peer", "Request"]
 
-_ids = count(1)
+
+def _ids() -> Iterator[str]:
+    """Ids that no other process gives, and that this one did not before it was started again."""
+    return map(f"{os.urandom(4).hex()}-{{}}".format, count(1))
+
+
+_next_id = _ids()
+
+
+def _begin_ids() -> None:
+    global _next_id
+    _next_id = _ids()
+
+
+os.register_at_fork(after_in_child=_begin_ids)
 
 
 class Peer:
@@ -117,7 +132,8 @@ class Request:
 
     __slots__ = (
         "_id", "authority", "balance", "body", "fields", "head", "interim", "local", "log", "method", "original_uri",
-        "path", "patience", "peer", "query", "server_name", "server_tag", "started", "turn", "uri", "user", "variables",
+        "path", "patience", "peer", "query", "server_name", "server_tag", "started", "trail", "turn", "uri", "user",
+        "variables",
     )  # fmt: skip
 
     def __init__(
@@ -156,16 +172,18 @@ class Request:
         self.log: Log | None = None
         self.turn = 0
         """The round of the hub in which it was read, while no code of others was run for it; 0: none."""
-        self._id = 0
+        self.trail: object = None
+        """What the audit log holds of it."""
+        self._id = ""
 
     def __repr__(self) -> str:
         return f"<Request {self.id} {self.method} {self.uri!r}>"
 
     @property
     def id(self) -> str:
-        """A number that joins the log lines of one request."""
-        self._id = self._id or next(_ids)
-        return str(self._id)
+        """A word that joins the log lines of one request, and is no other request's."""
+        self._id = self._id or next(_next_id)
+        return self._id
 
     def rewrite(self, target: Target) -> None:
         """Goes on with another target; `original_uri` stays what the client asked for."""

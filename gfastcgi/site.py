@@ -14,7 +14,7 @@ from gfastcgi.audit import AuditLog
 from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.backend.pool import Pool
-from gfastcgi.config import HostConfig, Settings
+from gfastcgi.config import Block, HostConfig, Settings
 from gfastcgi.files.shelf import Shelf
 from gfastcgi.request import Log
 from gfastcgi.resolve import Resolver, Resource
@@ -75,6 +75,8 @@ class Site:
     apps: Sequence[Mounted] = ()
     hygiene: Hygiene | None = None
     audit: AuditLog | None = None
+    blocks: Sequence[Block] = ()
+    """The conditional parts of the configuration that went into `settings`."""
     shelf: Shelf = field(init=False, default_factory=Shelf)
     _places: dict[str, tuple[float, Place]] = field(init=False, default_factory=dict)
 

@@ -7,7 +7,7 @@ most once, and notes in a bit mask which blocks hold; the settings of a mask are
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
@@ -148,17 +148,17 @@ def _check(condition: Condition) -> _Check:
 
 
 class SiteTable(Generic[T]):
-    """The settings of every request, as `build` makes them of a `Settings`.
+    """The settings of every request, as `build` makes them of a `Settings` and of the blocks that went into it.
 
     Raises KeyError and ValueError for conditions that the configuration language would have refused.
     """
 
-    def __init__(self, config: Config, build: Callable[[Settings], T]) -> None:
+    def __init__(self, config: Config, build: Callable[[Settings, Sequence[Block]], T]) -> None:
         self._settings = config.settings
         self._blocks = config.blocks
         self._build = build
-        self._built: dict[int, T] = {0: build(config.settings)}
-        places = self._places = dict[tuple[str, str, str], int]()
+        self._built: dict[int, T] = {0: build(config.settings, ())}
+        places: dict[tuple[str, str, str], int] = {}
         self._checks: list[_Check] = []
         self._rows: list[tuple[int, list[tuple[int, bool]]]] = []
         self._wanted: dict[Condition, int] = {}
@@ -206,16 +206,6 @@ class SiteTable(Generic[T]):
             built = self._merge(mask)
         return built, self._captures(held) if self._wanted else NO_CAPTURES
 
-    def holding(self, request: ConditionRequest) -> list[Block]:
-        """The blocks whose settings hold for `request`, in their order. Raises as `find` does."""
-
-        def holds(condition: Condition) -> bool:
-            return bool(self._checks[self._places[condition.variable, condition.operator, condition.operand]](request))
-
-        return [
-            block for block in self._blocks if all(holds(condition) is truth for condition, truth in block.conditions)
-        ]
-
     def _captures(self, held: list[Any]) -> Captures:
         return {
             condition: tuple(group or "" for group in (held[place][0], *held[place].groups()))
@@ -225,13 +215,13 @@ class SiteTable(Generic[T]):
 
     def _merge(self, mask: int) -> T:
         """The settings with the overrides of the blocks in `mask`, later ones winning, built and kept."""
+        blocks = [block for number, block in enumerate(self._blocks) if mask >> number & 1]
         overrides: dict[str, Any] = {}
-        for number, block in enumerate(self._blocks):
-            if mask >> number & 1:
-                overrides.update(block.overrides)
+        for block in blocks:
+            overrides.update(block.overrides)
         if len(self._built) >= MAX_CACHED:
             self._built.clear()
-        built = self._built[mask] = self._build(replace(self._settings, **overrides))
+        built = self._built[mask] = self._build(replace(self._settings, **overrides), blocks)
         return built
 
 

@@ -48,11 +48,11 @@ class ClientAwareGate(Gate):
     a preflight passed says nothing of anybody else.
     """
 
-    __slots__ = ("_login", "_passes_preflight")
+    __slots__ = ("_passes_preflight", "login")
 
     def __init__(self, *arguments: Any, login: str = "", passes_preflight: bool = False, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._login = login
+        self.login = login
         self._passes_preflight = passes_preflight
 
     def decide(self, request: Request, root: str) -> Decision:
@@ -68,7 +68,7 @@ class ClientAwareGate(Gate):
         if self.passes_unasked(request):
             return Allow()
         decision = decide(request, root)
-        if not isinstance(decision, Deny) or not self._login:
+        if not isinstance(decision, Deny) or not self.login:
             return decision
         response = decision.response
         if response.status_int == 401 and is_navigation(request):
@@ -83,7 +83,7 @@ class ClientAwareGate(Gate):
         url = b"%b://%b%b" % (request.peer.scheme.encode(), host, request.original_uri)
         # Encoded whole: nothing of the request's can end the parameter or add another.
         back = {"{url}": quote_from_bytes(url, safe=""), "{uri}": quote_from_bytes(request.original_uri, safe="")}
-        location = self._login
+        location = self.login
         for placeholder, value in back.items():
             location = location.replace(placeholder, value)
         # Behind a form the browser shall come by GET (RFC 9110 section 15.4.4).

@@ -51,6 +51,9 @@ class Gate:
     an answer is sent, 0: never. `clock` is seconds (monotonic). The rest is for its `Keeper`.
     """
 
+    login = ""
+    """Where a browser is led that is told 401; "": nowhere."""
+
     __slots__ = ("_audit", "_clock", "authorizer", "counts", "is_independent", "keeper", "key", "recheck", "resolver")
 
     def __init__(

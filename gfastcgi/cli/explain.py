@@ -11,15 +11,13 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from gfastcgi import assemble, explain, lighttpd
 from gfastcgi.cli.console import paint, print_fault, print_faults, print_warnings
 from gfastcgi.errors import ConfigError, InvalidValue, ProtocolError
+from gfastcgi.record import Record
 
 __all__ = ["parser", "render", "run"]
-
-Record = dict[str, Any]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         "-H", metavar="FIELD", dest="fields", action="append", default=[],
         help="a header field, 'Name: value'; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--from", metavar="ADDRESS", dest="remote", default="127.0.0.1", help="the client's address")
+    parser.add_argument("--from", metavar="ADDRESS", dest="remote", default="127.0.0.1", help="the client's IP address")
     parser.add_argument("--json", action="store_true", help="print the record as JSON")
     parser.add_argument(
         "--show-secrets", action="store_true", help="print cookies and the like instead of their lengths"
@@ -60,13 +58,25 @@ def run(options: argparse.Namespace) -> int:
     asked = explain.Asked(options.url, options.method, options.fields, options.remote)
     try:
         request = explain.make_request(asked, config.server.listeners)
-        record = explain.explain(app, request, shows_secrets=options.show_secrets)
-    except (InvalidValue, ProtocolError) as error:
-        status = f"refused with {error.status_hint}: " if isinstance(error, ProtocolError) else ""
-        print_fault(f"{status}{error}")
+    except InvalidValue as error:
+        print_fault(str(error))
         return 2
+    except ProtocolError as error:
+        return _refused(error)
+    try:
+        record = explain.explain(app, request, shows_secrets=options.show_secrets)
+    except ConfigError as error:
+        print_faults(error)
+        return 1
+    except ProtocolError as error:
+        return _refused(error)
     print(json.dumps(record, indent=2) if options.json else "\n".join(render(record)))
     return 0
+
+
+def _refused(error: ProtocolError) -> int:
+    print_fault(f"refused with {error.status_hint}: {error}")
+    return 2
 
 
 def render(record: Record) -> Iterator[str]:
@@ -103,6 +113,8 @@ def _gate(gate: Record) -> Iterator[str]:
         yield _line("asked", "beside its independent neighbours")
     if gate["recheck"]:
         yield _line("asked again", f"every {gate['recheck']} s while the answer is sent")
+    if gate["login"]:
+        yield _line("login", f"{gate['login']}  for a browser, instead of 401")
     yield from _pairs(gate["sends"])
 
 

@@ -107,7 +107,7 @@ class FastCGIApp:
         if mount not in self._mounts:
             if len(self._mounts) >= _MOST_MOUNTS:
                 self._mounts.clear()
-            sites = SiteTable(Config(settings=self._settings), lambda settings: self._site(settings, mount))
+            sites = SiteTable(Config(settings=self._settings), lambda settings, _: self._site(settings, mount))
             self._mounts[mount] = Gateway(sites, statistics=self._pool.statistics, tells_why=False)
         return self._mounts[mount]
 

@@ -214,7 +214,7 @@ DIRECTIVES: dict[str, Option] = {
         ),
         Option("alias.url", ("alias",), kinds.prefix_pairs, "folders for prefixes of the path"),
         Option("accesslog.filename", ("accesslog_filename",), kinds.log_path, "file of the access log; absent: stderr"),
-        Option("accesslog.format", ("accesslog_format",), kinds.text, "form of its lines"),
+        Option("accesslog.format", ("accesslog_format",), kinds.text, "form of its lines; `%L`: the request's id"),
         Option("fastcgi.server", ("extensions",), _extensions, "backends by extension"),
         Option("wsgi.server", ("wsgi_server",), mounts, "WSGI applications in our own process; see docs/client.md"),
         Option("fastcgi.map-extensions", ("map_extensions",), kinds.pairs, "extensions that share another's backends"),

@@ -180,6 +180,7 @@ _PLAIN: dict[str, Getter] = {
     "V": lambda entry: escape(entry.request.authority) or "-",
     "P": lambda entry: os.getpid(),
     "X": _connection_status,
+    "L": lambda entry: entry.request.id,
     "k": lambda entry: max(entry.request.peer.requests - 1, 0),
 }
 

@@ -122,6 +122,11 @@ def test_the_count_of_requests_before_on_the_connection() -> None:
     assert log_line("%k", request) == "2"
 
 
+def test_the_id_that_joins_the_logs() -> None:
+    request = make_request(HEAD)
+    assert log_line("%L %L", request) == f"{request.id} {request.id}"
+
+
 def test_a_client_without_a_name() -> None:
     assert log_line("%V %v %{Host}i", make_request(b"GET / HTTP/1.0\r\n\r\n")) == "- - -"
 

@@ -21,7 +21,7 @@ FLOORS = {
     "library": DOORS, "assemble": DOORS, "backends": DOORS, "gates": DOORS, "logins": DOORS, "elsewhere": DOORS,
     "plugins": DOORS, "mounts": DOORS, "testing": DOORS,
     "gateway": STORY, "answers": STORY, "site": STORY, "resolve": STORY, "variables": STORY, "pages": STORY,
-    "files": STORY, "wsgi": STORY, "audit": STORY,
+    "files": STORY, "wsgi": STORY, "audit": STORY, "record": STORY,
     "auth.chain": STORY, "auth.gate": STORY, "auth.keeper": STORY, "auth.recheck": STORY, "auth.denial": STORY,
     "auth.fastcgi": STORY, "auth.forward": STORY, "auth.python": STORY, "auth.login": STORY, "auth.userfile": STORY,
     "auth.basic": STORY, "auth.digest": STORY,

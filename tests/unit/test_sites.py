@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from gfastcgi import lighttpd, sites
-from gfastcgi.config import Settings
+from gfastcgi.config import Block, Settings
 from gfastcgi.errors import BadRequest
 from gfastcgi.sites import SiteTable
 
@@ -41,7 +42,7 @@ class Asked:
 
 
 def table(text: str, built: list[Settings] | None = None) -> SiteTable[str]:
-    def build(settings: Settings) -> str:
+    def build(settings: Settings, blocks: Sequence[Block]) -> str:
         if built is not None:
             built.append(settings)
         return settings.server_tag or ""
@@ -193,7 +194,7 @@ def test_captures_belong_to_their_condition() -> None:
         ROOT + '$HTTP["host"] =~ "^(www)\\.(.*)" { url.redirect = ( "" => "%2" )\n'
         ' $HTTP["scheme"] == "http" { url.rewrite = ( "" => "%1%9" ) } }\n$HTTP["url"] =~ "^/(x)?" { server.tag = "t" }'
     )
-    found = SiteTable(config, lambda settings: settings)
+    found = SiteTable(config, lambda settings, _: settings)
     settings, captures = found.find(Asked(authority="www.example.org", path="/"))
     assert captures == {settings.redirect[0].condition: ("www.example.org", "www", "example.org")}
     assert settings.rewrite[0].condition == settings.redirect[0].condition
@@ -202,7 +203,7 @@ def test_captures_belong_to_their_condition() -> None:
 
 def test_a_group_that_took_no_part_is_empty() -> None:
     config, _ = lighttpd.loads(ROOT + '$HTTP["url"] =~ "^/(x)?(y)" { url.rewrite = ( "" => "%1%2" ) }')
-    assert list(SiteTable(config, id).find(Asked(path="/y"))[1].values()) == [("/y", "", "y")]
+    assert list(SiteTable(config, lambda *_: None).find(Asked(path="/y"))[1].values()) == [("/y", "", "y")]
 
 
 def test_a_regular_expression_that_never_ends_refuses_the_request() -> None:

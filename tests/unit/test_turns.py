@@ -111,9 +111,7 @@ def gateway(root: Path, authorizer: Callable[[Any], Any] | None = None) -> Calla
     return assemble.build(Config(server=ServerConfig(), settings=settings)).gateway.handle
 
 
-def test_a_hot_file_is_looked_at_once_in_a_round(
-    serve: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hot_file_is_looked_at_once_in_a_round(serve: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelf, "_SETTLED_SECONDS", -1)
     path = tmp_path / "a.txt"
     path.write_bytes(b"old.\n")

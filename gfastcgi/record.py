@@ -1,0 +1,144 @@
+"""What is known of a request before anybody is asked: settings, authorizers, route, all in one record.
+
+Contract: `gfastcgi explain` prints it, the audit log keeps it. Nothing is asked, opened or remembered for it; the
+functions that make it are those that serve. Secrets stand in it as their lengths, unless they are wanted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from gfastcgi.auth.gate import Gate
+from gfastcgi.auth.hygiene import fold
+from gfastcgi.backend.pool import Pool
+from gfastcgi.cgi.metavars import variable_name
+from gfastcgi.config import Block
+from gfastcgi.request import Request
+from gfastcgi.secrecy import is_secret
+from gfastcgi.site import Place, Responder, Site
+from gfastcgi.variables import responder_variables
+
+__all__ = ["Record", "record"]
+
+Record = dict[str, Any]
+"""Plain data, fit for JSON."""
+
+
+def record(request: Request, site: Site, place: Place, *, shows_secrets: bool = False) -> Record:
+    """The record of `request`, which `site` has adopted and which leads to `place`."""
+    return _Teller(request, site, place, shows_secrets).record()
+
+
+class _Teller:
+    def __init__(self, request: Request, site: Site, place: Place, shows_secrets: bool) -> None:
+        self._request = request
+        self._site = site
+        self._place = place
+        self._shows_secrets = shows_secrets
+
+    def record(self) -> Record:
+        request, place = self._request, self._place
+        dropped = [name.decode("latin-1") for name in request.head.names if not _is_passed_on(name, request)]
+        return {
+            "request": {
+                "method": request.method,
+                "host": request.authority,
+                "uri": request.original_uri.decode("latin-1"),
+                "path": request.path,
+                "peer": request.remote_addr,
+            },
+            "settings": [_told_block(block) for block in self._site.blocks],
+            "rewritten": request.uri.decode("latin-1") if request.uri != request.original_uri else None,
+            "dropped": sorted(dropped),
+            "need": self._site.settings.authorizers,
+            "authorizers": [] if place.is_denied else [self._gate(gate) for gate in place.gates],
+            "route": self._route(),
+        }
+
+    def _gate(self, gate: Gate) -> Record:
+        request = self._request
+        question = getattr(gate.authorizer, "question", None)
+        asks = question(request, self._place.root) if question is not None else None
+        return {
+            "key": gate.key,
+            "transport": gate.transport,
+            "to": list(asks.to) if asks else [],
+            "independent": gate.is_independent,
+            "recheck": gate.recheck,
+            "login": gate.login,
+            "unasked": gate.passes_unasked(request),
+            "cache": _told_cache(gate, request),
+            "sends": self._pairs(asks.sends) if asks else {},
+        }
+
+    def _route(self) -> Record:
+        request, place = self._request, self._place
+        if place.is_denied:
+            return {"kind": "denied", "status": 403}
+        if place.is_statistics:
+            return {"kind": "statistics", "status": 200}
+        if place.route is None:
+            assert place.resource is not None
+            resource = place.resource
+            return {"kind": "file", "root": resource.root, "filename": resource.filename, "is": resource.kind}
+        route = place.route
+        leads = {"script_name": route.script_name, "path_info": route.path_info}
+        if place.app is not None:
+            sends = self._pairs(place.app.variables(request, route))
+            return {"kind": "wsgi", "key": place.app.key, "app": place.app.name, **leads, "sends": sends}
+        assert place.responder is not None
+        responder, length = place.responder, request.head.content_length or 0
+        return {
+            "kind": "responder",
+            "key": self._key(responder),
+            **leads,
+            "filename": route.filename,
+            "root": route.root,
+            "balance": self._site.settings.balance,
+            "backends": _told_backends(responder.pool),
+            "sends": self._pairs(responder_variables(request, route, responder.host, length)),
+        }
+
+    def _key(self, responder: Responder) -> str:
+        return next(key for key, each in self._site.responders if each is responder)
+
+    def _pairs(self, pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+        return {name.decode("latin-1"): self._value(name, value) for name, value in pairs}
+
+    def _value(self, name: bytes, value: bytes) -> str:
+        if is_secret(name.decode("latin-1")) and not self._shows_secrets:
+            return f"({len(value)} bytes)"
+        return os.fsdecode(value)
+
+
+def _is_passed_on(name: bytes, request: Request) -> bool:
+    """Whether a program is told of the field: as it is, or since `fastcgi.allow-fields` names it."""
+    if any(name == kept for kept, _ in request.fields):
+        return variable_name(name) is not None
+    return b"HTTP_" + fold(name) in request.variables
+
+
+def _told_block(block: Block) -> Record:
+    spelt = [
+        ("" if truth else "not ") + f'${condition.variable} {condition.operator} "{condition.operand}"'
+        for condition, truth in block.conditions
+    ]
+    return {"where": str(block.where), "conditions": spelt, "sets": sorted(block.overrides)}
+
+
+def _told_cache(gate: Gate, request: Request) -> Record | None:
+    if gate.keeper is None:
+        return None
+    config, is_kept = gate.keeper.outlook(request)
+    key = [f"{kind}:{name}" if name else kind for kind, name in config.key]
+    return {"key": key, "ttl": config.ttl, "negative_ttl": config.negative_ttl, "kept": is_kept}
+
+
+def _told_backends(pool: Pool) -> list[str]:
+    found: list[str] = []
+    for host in pool.hosts:
+        config = host.config
+        found += [str(proc.address) for proc in host.procs] or [config.socket or f"{config.host}:{config.port or 80}"]
+    return found
