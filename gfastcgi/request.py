@@ -254,5 +254,5 @@ def _add(environ: dict[str, Any], variables: Iterable[tuple[bytes, bytes]]) -> N
         environ[name.decode("latin-1")] = value.decode("latin-1")
 
 
-Log = Callable[[Request, int, list[tuple[str, str]], int, float], None]
-"""Writes the access log's line: the request, status, fields, bytes and seconds of its answer."""
+Log = Callable[[Request, int, list[tuple[str, str]], int, float, bool], None]
+"""Writes the access log's line: the request, status, fields, bytes, seconds of its answer, and whether it is whole."""

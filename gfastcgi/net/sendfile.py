@@ -30,6 +30,9 @@ Piece: TypeAlias = "bytes | tuple[OpenedFile, int, int]"
 class Sink(Protocol):
     """What `send_to` needs of a stream."""
 
+    taken: int
+    """How many bytes the kernel has taken to send them."""
+
     def fileno(self) -> int:
         """The non-blocking descriptor; -1 once closed."""
 
@@ -115,6 +118,7 @@ def _send(stream: Sink, file: OpenedFile, start: int, end: int) -> None:
         if not sent:
             raise _shrunk(start, end)
         start += sent
+        stream.taken += sent
         if start == turn_ends < end:
             gevent.sleep(0)
             turn_ends = start + TURN

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import fcntl
 import socket as _constants
 import struct
+import termios
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -25,8 +27,7 @@ __all__ = ["Stream", "reason"]
 READ, WRITE = 1, 2
 SIZE = 65536
 """Bytes that are read at once."""
-# struct tcp_info of linux/tcp.h, up to tcpi_last_data_sent (milliseconds).
-_LAST_SENT = struct.Struct("44xI")
+_HELD = struct.Struct("i")
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -35,7 +36,8 @@ class Stream:
 
     __slots__ = (
         "_came", "_hub", "_is_enough", "_is_watching", "_pile", "_posted", "_readable", "_reader", "_sock", "_stalled",
-        "_writable", "begins_work", "has_stalled", "is_closed", "on_close", "read_timeout", "round", "write_timeout",
+        "_writable", "begins_work", "has_stalled", "is_closed", "on_close", "read_timeout", "round", "taken",
+        "write_timeout",
     )  # fmt: skip
 
     def __init__(self, sock: _socket.socket, *, read_timeout: float = 0, write_timeout: float = 0) -> None:
@@ -57,6 +59,8 @@ class Stream:
         self.is_closed = False
         self.has_stalled = False
         """Whether the peer was hung up on, since it read nothing of what was posted for `write_timeout` seconds."""
+        self.taken = 0
+        """How many bytes the kernel has taken to send them."""
         self.begins_work = False
         """What is read next is a new request: it comes behind what is under way."""
         self.on_close: Callable[[bool], None] | None = None
@@ -249,6 +253,7 @@ class Stream:
             # Nothing may follow what never left. Whoever waits for the peer, or sends more, is told by the kernel.
             self.hang_up()
             sent = len(posted)
+        self.taken += sent
         if sent == len(posted):
             self._posted = b""
             if self._stalled is not None:
@@ -299,11 +304,13 @@ class Stream:
             if self._posted:
                 return 0
         try:
-            return self._sock.send(data)
+            sent = self._sock.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
             raise StreamClosed(reason(error)) from error
+        self.taken += sent
+        return sent
 
     def send_all(self, data: bytes | memoryview) -> None:
         """Sends every byte. Raises `StreamClosed`, `StreamTimeout`."""
@@ -315,6 +322,7 @@ class Stream:
             sent = 0
         except OSError as error:
             raise StreamClosed(reason(error)) from error
+        self.taken += sent
         if sent < len(data):
             rest = memoryview(data)[sent:]
             while rest:
@@ -330,13 +338,14 @@ class Stream:
             self._writable = self._hub.loop.io(self._sock.fileno(), WRITE)
         return self._writable
 
-    def seconds_since_sent(self) -> float:
-        """How long ago bytes were last sent; infinite where the kernel does not tell, as for unix sockets."""
+    def is_behind(self) -> bool:
+        """Whether the peer has yet to take bytes that the kernel holds for it (SIOCOUTQ)."""
+        held = bytearray(_HELD.size)
         try:
-            info = self._sock.getsockopt(_constants.IPPROTO_TCP, _constants.TCP_INFO, _LAST_SENT.size)
+            fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, held)
         except OSError:
-            return float("inf")
-        return float(_LAST_SENT.unpack(info)[0]) / 1000
+            return False
+        return bool(_HELD.unpack(held)[0])
 
     def shutdown_write(self) -> None:
         """Ends our direction; the peer reads an end of file. Raises `StreamClosed`, `StreamTimeout`."""

@@ -22,9 +22,6 @@ __all__ = ["AccessLog", "BufferedLog", "Entry"]
 
 FLUSH_BYTES = 8192
 FLUSH_SECONDS = 1.0
-CLIENT_LEFT = 499
-"""The status in the log of a request whose client left before its answer was whole."""
-
 Getter = Callable[["Entry"], "str | int"]
 
 _BACKSLASHED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
@@ -56,7 +53,10 @@ def escape_bytes(data: bytes) -> str:
 
 
 class Entry(NamedTuple):
-    """One answered request. `content_sent` is bytes of content, `seconds` its duration, `end` the wall clock then."""
+    """One answered request. `content_sent` is bytes of content, `seconds` its duration, `end` the wall clock then.
+
+    `is_whole` is False for an answer that broke off.
+    """
 
     request: Request
     status: int
@@ -64,6 +64,7 @@ class Entry(NamedTuple):
     content_sent: int
     seconds: float
     end: float
+    is_whole: bool
 
 
 class AccessLog:
@@ -81,10 +82,11 @@ class AccessLog:
         self._write = write
 
     def __call__(
-        self, request: Request, status: int, headers: Sequence[tuple[str, str]], content_sent: int, seconds: float
-    ) -> None:
+        self, request: Request, status: int, headers: Sequence[tuple[str, str]], content_sent: int, seconds: float,
+        is_whole: bool = True,
+    ) -> None:  # fmt: skip
         """Log one request: its answer's status and header fields, the bytes of content sent, and its duration."""
-        entry = Entry(request, status, headers, content_sent, seconds, time.time())
+        entry = Entry(request, status, headers, content_sent, seconds, time.time(), is_whole)
         line = self._template % tuple([getter(entry) for getter in self._getters])
         self._write(line.encode("utf-8", "surrogateescape"))
 
@@ -154,7 +156,7 @@ def _sent(entry: Entry) -> int:
 
 
 def _connection_status(entry: Entry) -> str:
-    if entry.status == CLIENT_LEFT:
+    if not entry.is_whole:
         return "X"
     return "+" if entry.request.head.keep_alive else "-"
 

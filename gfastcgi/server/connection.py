@@ -34,7 +34,7 @@ _DRAIN = 65536
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 1 << 20
 CLIENT_LEFT = 499
-"""The status that the access log gets for a request whose client left (nginx's number for it)."""
+"""The status that the access log gets where none was sent, since the client left (nginx's number for it)."""
 
 
 class ClientConnection:
@@ -107,7 +107,8 @@ class ClientConnection:
             response, keep, sent = self._answer(request, head, body)
         except StreamError:
             if request.log is not None:
-                request.log(request, CLIENT_LEFT, [], 0, monotonic() - request.started)
+                status, fields, sent = self._writer.broken_off() or (CLIENT_LEFT, [], 0)
+                request.log(request, status, fields, sent, monotonic() - request.started, False)
             raise
         finally:
             self._is_working = False
@@ -116,7 +117,7 @@ class ClientConnection:
                 self._leaving.kill(block=False)
                 self._leaving = None
         if request.log is not None:
-            request.log(request, response.status_int, response.headerlist, sent, monotonic() - request.started)
+            request.log(request, response.status_int, response.headerlist, sent, monotonic() - request.started, True)
         if keep and (body is None or body.is_read or self._drain(body)):
             return True
         # The client gets the time to read the last answer.
@@ -150,12 +151,17 @@ class ClientConnection:
             self._leaving = gevent.spawn(self._outwait, request)
 
     def _outwait(self, request: Request) -> None:
-        """Ends the work for a client that ended its side, once it was sent nothing for as long as it is waited for."""
-        while (seconds := request.patience) is not None:
-            gevent.sleep(seconds)
-            if request.patience is not None and self.stream.seconds_since_sent() >= request.patience:
+        """Ends the work for a client that ended its side, once it was sent nothing for as long as it is waited for.
+
+        One that has still to read of what it was sent is not waited for: its time is that of a slow reader.
+        """
+        taken = -1
+        while request.patience is not None:
+            if self.stream.taken == taken and not self.stream.is_behind():
                 self._greenlet.kill(ClientClosed("the client left"), block=False)
                 return
+            taken = self.stream.taken
+            gevent.sleep(request.patience)
 
     def _drain(self, body: ClientBody) -> bool:
         body.limit = 0

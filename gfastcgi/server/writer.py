@@ -26,12 +26,14 @@ _BARE = ("204", "304")
 class ResponseWriter:
     """Writes to one client. `date` gives the value of Date, `server_tag` that of Server."""
 
-    __slots__ = ("_date", "_server_tag", "_stream")
+    __slots__ = ("_begun", "_date", "_server_tag", "_stream")
 
     def __init__(self, stream: Stream, date: Callable[[], bytes], server_tag: str) -> None:
         self._stream = stream
         self._date = date
         self._server_tag = server_tag
+        self._begun: tuple[webob.Response, int] | None = None
+        """What takes longer to send, until it is sent, and how many bytes the stream had taken before its content."""
 
     def __repr__(self) -> str:
         return f"<ResponseWriter to {self._stream!r}>"
@@ -62,7 +64,9 @@ class ResponseWriter:
                 if len(content) <= _JOIN:
                     self._stream.post(head + content)
                 else:
+                    self._begin(response, head)
                     self._stream.send_all(head + content)
+                    self._begun = None
                 return keep, len(content)
             if isinstance(body, FileBody):
                 return keep, self._send_file(response, body, _connection(keep, version), tag)
@@ -71,6 +75,18 @@ class ResponseWriter:
             close = getattr(body, "close", None)
             if close is not None:
                 close()
+
+    def broken_off(self) -> tuple[int, list[tuple[str, str]], int] | None:
+        """Status and fields of the answer that broke off, and about how many bytes of content left; None: none did."""
+        if self._begun is None:
+            return None
+        response, base = self._begun
+        sent = self._stream.taken - base
+        return (response.status_int, response.headerlist, sent) if sent >= 0 else None
+
+    def _begin(self, response: webob.Response, head: bytes) -> None:
+        self._stream.settle()
+        self._begun = response, self._stream.taken + len(head)
 
     def _head(
         self, response: webob.Response, connection: bytes, tag: str, length: int | None, *, is_chunked: bool = False
@@ -94,8 +110,10 @@ class ResponseWriter:
         if small is not None:
             self._stream.post(head + small)
         else:
+            self._begin(response, head)
             self._stream.send_all(head)
             body.send_to(self._stream)
+            self._begun = None
         return body.length
 
     def _send_stream(
@@ -106,6 +124,7 @@ class ResponseWriter:
         is_chunked = length is None and version == "1.1"
         keep = keep and (is_chunked or length is not None)
         pending = self._head(response, _connection(keep, version), tag, length, is_chunked=is_chunked)
+        self._begin(response, pending)
         sent = 0
         try:
             for piece in body:
@@ -128,6 +147,7 @@ class ResponseWriter:
             raise StreamClosed(f"the answer broke off after {sent} of {length} bytes")
         if is_chunked or pending:
             self._stream.send_all(pending + (LAST_CHUNK if is_chunked else b""))
+        self._begun = None
         return keep, sent
 
 

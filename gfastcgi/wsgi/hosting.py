@@ -117,14 +117,18 @@ class _Logged:
         self._log = log
         self._response = response
         self._sent = 0
+        self._is_whole = True
 
     def __iter__(self) -> Iterator[bytes]:
+        self._is_whole = False
         for piece in self._body:
             yield piece
             self._sent += len(piece)
+        self._is_whole = True
 
     def close(self) -> None:
         """Closes the body."""
         _close(self._body)
         request, response = self._request, self._response
-        self._log(request, response.status_int, response.headerlist, self._sent, monotonic() - request.started)
+        seconds = monotonic() - request.started
+        self._log(request, response.status_int, response.headerlist, self._sent, seconds, self._is_whole)

@@ -238,7 +238,8 @@ def test_an_outage(lab: Callable[..., Lab]) -> None:
 
 
 def test_a_long_download_ends_with_the_right_to_it(lab: Callable[..., Lab], tmp_path: Path) -> None:
-    site = lab('"recheck" => 1')
+    form = f'accesslog.filename = "{tmp_path}/access.log"\naccesslog.format = "%s %b %X %L"\n'
+    site = lab('"recheck" => 1', form + site_of("private"))
     size = 64 << 20
     with open(tmp_path / "private/big.bin", "wb") as file:
         file.truncate(size)
@@ -251,6 +252,12 @@ def test_a_long_download_ends_with_the_right_to_it(lab: Callable[..., Lab], tmp_
     assert (got.status, got.whole) == (200, False)
     assert len(got.body) < size
     assert site.get("/private/a.txt").status == 403
+    log = tmp_path / "access.log"
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2, "two lines in the access log")
+    cut = log.read_text().split()[:4]
+    assert (cut[0], cut[2]) == ("200", "X")
+    assert len(got.body) <= int(cut[1]) < size, "what it was sent is logged"
+    assert f"request {cut[3]}: cut: " in site.site.log
 
 
 def test_a_long_stream_ends_with_the_right_to_it(

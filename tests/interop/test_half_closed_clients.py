@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from peers.backend import BackendConnection, ScriptedBackend, answer, end, stdout
-from peers.http import encode_request
+from peers.http import Connection, encode_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from peers.gateway import Gateway
 
@@ -84,8 +85,9 @@ def test_disabled_it_goes_on(backend: Callable[..., ScriptedBackend], gateway: C
         assert connection.read_answer().body == b"ok"
 
 
+@pytest.mark.parametrize("is_local", [False, True])
 def test_an_answer_that_goes_on_is_not_cut(
-    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]
+    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], tmp_path: Path, is_local: bool
 ) -> None:
     """For longer than a second bytes come now and then."""
 
@@ -97,9 +99,30 @@ def test_an_answer_that_goes_on_is_not_cut(
             threading.Event().wait(0.25)
         connection.sock.sendall(end())
 
-    site = gateway(site_of(backend(talk=talk)))
-    with site.connect() as connection:
+    text = site_of(backend(talk=talk))
+    if is_local:
+        text += f'$SERVER["socket"] == "{tmp_path}/http" {{ }}\n'
+    site = gateway(text)
+    with Connection(f"{tmp_path}/http") if is_local else site.connect() as connection:
         connection.send(encode_request("GET", "/"))
         connection.half_close()
         got = connection.read_answer()
         assert (got.whole, got.body) == (True, b"x" * 8)
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+def test_one_that_reads_slowly_is_not_cut(
+    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], tmp_path: Path, is_local: bool
+) -> None:
+    """What it was sent lies there for longer than a second: that it is slow does not say that it left."""
+    size = 16 << 20
+    peer = backend(lambda seen: answer(f"Content-Length: {size}\r\n\r\n" + "x" * size))
+    site = gateway(site_of(peer) + (f'$SERVER["socket"] == "{tmp_path}/http" {{ }}\n' if is_local else ""))
+    with Connection(f"{tmp_path}/http") if is_local else site.connect() as connection:
+        connection.send(encode_request("GET", "/"))
+        connection.half_close()
+        head = connection.read_head()
+        assert head is not None
+        threading.Event().wait(2.5)
+        connection._read_body(head, "GET")
+    assert (head.whole, len(head.body)) == (True, size)

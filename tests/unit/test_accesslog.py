@@ -44,11 +44,13 @@ HEAD = (
 )
 
 
-def log_line(format: str, request: Request | None = None, *, status: int = 200, seconds: float = 1.5) -> str:
+def log_line(
+    format: str, request: Request | None = None, *, status: int = 200, seconds: float = 1.5, is_whole: bool = True
+) -> str:
     lines: list[bytes] = []
     headers = [("Content-Type", "text/plain"), ("Set-Cookie", "a"), ("Set-Cookie", "b")]
     log = AccessLog(format, lines.append, document_root="/srv/www")
-    log(request or make_request(HEAD), status, headers, 5, seconds)
+    log(request or make_request(HEAD), status, headers, 5, seconds, is_whole)
     (line,) = lines
     assert line.endswith(b"\n")
     return line[:-1].decode("ascii")
@@ -113,7 +115,8 @@ def test_what_an_authorizer_set_is_logged() -> None:
 
 def test_connection_status() -> None:
     assert log_line("%X", make_request(b"GET / HTTP/1.0\r\n\r\n")) == "-"
-    assert log_line("%X", status=499) == "X"
+    assert log_line("%X", make_request(HEAD)) == "+"
+    assert log_line("%X", is_whole=False) == "X"
 
 
 def test_the_count_of_requests_before_on_the_connection() -> None:

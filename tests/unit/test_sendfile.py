@@ -31,6 +31,7 @@ class Wire:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
+        self.taken = 0
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -94,6 +95,7 @@ def test_whole_file(wire: tuple[Wire, Reader], opened: Callable[[bytes], OpenedF
     body = FileBody([(opened(CONTENT), 0, len(CONTENT))])
     assert body.length == len(CONTENT)
     body.send_to(wire[0])
+    assert wire[0].taken == len(CONTENT)
     assert wire[1].all(wire[0]) == CONTENT
 
 

@@ -28,6 +28,13 @@ class Wire:
 
     post = send_all
 
+    def settle(self) -> None:
+        pass
+
+    @property
+    def taken(self) -> int:
+        return sum(map(len, self.sent))
+
     @property
     def head(self) -> dict[str, str]:
         lines = b"".join(self.sent).partition(b"\r\n\r\n")[0].decode().split("\r\n")
@@ -115,6 +122,28 @@ def test_an_answer_that_breaks_off_never_looks_whole(fields: tuple[Any, ...], pi
     assert wire.head[""] == "HTTP/1.1 200 OK"
     assert wire.body in (b"", b"ab", b"2\r\nab\r\n")
     assert body.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "pieces", "told"),
+    [
+        ((("Content-Length", "9"),), (b"ab", b"", b"c", StreamClosed("x")), 3),
+        ((("Content-Length", "9"),), (b"ab",), 2),
+        ((), (b"ab", StreamClosed("x")), len("2\r\nab\r\n")),
+        ((), (StreamClosed("x"),), None),
+    ],
+)
+def test_what_left_of_an_answer_that_broke_off(fields: Any, pieces: Any, told: int | None) -> None:
+    """Nothing before its head is sent: that the client has seen no status."""
+    writer = ResponseWriter(Wire(), lambda: b"now", "us/1")  # type: ignore[arg-type]
+    whole = webob.Response(status=404, app_iter=Pieces(b"whole"))
+    assert writer.broken_off() is None
+    writer.write(whole, method="GET", version="1.1", keep=True)
+    assert writer.broken_off() is None
+    response = webob.Response(status=206, headerlist=list(fields), app_iter=Pieces(*pieces))
+    with pytest.raises(StreamClosed):
+        writer.write(response, method="GET", version="1.1", keep=True)
+    assert writer.broken_off() == (None if told is None else (206, list(fields), told))
 
 
 @pytest.mark.parametrize(("status", "length"), [("200 OK", "7"), ("204 No Content", None), ("304 Not Modified", None)])
