@@ -1,7 +1,8 @@
 """What a client sends under the name of an identity: removed before anybody is asked, counted and told.
 
 Contract: pure. CGI folds every spelling of a name into one (Remote-User, remote_user, REMOTE-user), so all of them are
-judged by what they fold into. `allowed` are the spellings that may pass; they become HTTP_NAME, as fields do.
+judged by what they fold into. `allowed` are the spellings that may pass; they become HTTP_NAME, as fields do. Other
+names that fold stay with the request, but become no variable: that is told, too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Set
 
+from gfastcgi.cgi.metavars import is_vague
 from gfastcgi.request import Request
 
 __all__ = ["IDENTITY", "Hygiene"]
@@ -20,7 +22,7 @@ _FOLDED = re.compile(rb"[^A-Z0-9]")
 _MOST_KNOWN = 1024
 _MOST_LEARNED = 256
 _TELL_AGAIN_SECONDS = 60.0
-_PASS, _DROP, _ALLOW = range(3)
+_PASS, _DROP, _ALLOW, _VAGUE = range(4)
 
 
 def fold(field: bytes) -> bytes:
@@ -83,6 +85,8 @@ class Hygiene:
         folded = fold(name)
         if folded in self._names or folded in self._learned:
             return _DROP
+        if is_vague(name):
+            return _VAGUE
         if len(self._passing) < _MOST_KNOWN:
             self._passing.add(name)
         return _PASS
@@ -93,23 +97,32 @@ class Hygiene:
             kind = self._judge(name)
             if kind == _PASS:
                 kept.append((name, value))
+            elif kind == _VAGUE:
+                kept.append((name, value))
+                self._warn(
+                    b"_",
+                    request,
+                    name,
+                    'which no program is told of, as X_Y would pass for X-Y ("fastcgi.allow-fields")',
+                )
             elif kind == _ALLOW:
                 variable = b"HTTP_" + fold(name)
                 known = request.variables.get(variable)
                 request.variables[variable] = value if known is None else known + b", " + value
             else:
-                self._drop(name, request)
+                self.dropped += 1
+                self._warn(name, request, name, f"which names an identity: it was dropped ({self.dropped} so far)")
         if len(kept) != len(request.fields):
             request.fields = kept
 
-    def _drop(self, name: bytes, request: Request) -> None:
-        self.dropped += 1
+    def _warn(self, kind: bytes, request: Request, name: bytes, what: str) -> None:
+        """Tells of a field, once a minute for each `kind`."""
         now = self._clock()
-        if now >= self._told.get(name, now):
+        if now >= self._told.get(kind, now):
             if len(self._told) >= _MOST_LEARNED:
                 self._told.clear()
-            self._told[name] = now + _TELL_AGAIN_SECONDS
+            self._told[kind] = now + _TELL_AGAIN_SECONDS
             self._tell(
                 f"request {request.id}: the client at {request.remote_addr} sent the field {name.decode('latin-1')!r}, "
-                f"which names an identity: it was dropped ({self.dropped} so far)"
+                f"{what}"
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["field_variables", "variable_name"]
+__all__ = ["field_variables", "is_vague", "variable_name"]
 
 # Names that a client cannot set, each for what a backend would take it for.
 _REFUSED = frozenset({
@@ -37,8 +37,13 @@ def variable_name(field: bytes) -> bytes | None:
         return name
 
 
+def is_vague(field: bytes) -> bool:
+    """Whether `field` has bytes that CGI folds into "_", as it folds "-": X_Y would pass for X-Y."""
+    return not field.replace(b"-", b"").isalnum()
+
+
 def _name(field: bytes) -> bytes | None:
-    if field in _REFUSED or field.startswith(b"variable-") or not field.replace(b"-", b"").isalnum():
+    if field in _REFUSED or field.startswith(b"variable-") or is_vague(field):
         return None
     if field == b"content-type":
         return b"CONTENT_TYPE"
