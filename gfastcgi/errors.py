@@ -16,6 +16,7 @@ GfastcgiError
 |  |- StreamClosed  StreamTimeout  ClientClosed
 |- ConfigError                   ConfigSyntaxError  UnknownOption  InvalidValue; file and line of each
 |- SpawnError  PluginError
+|- of their own rooms           ListenError  LookupFailed  SharingError  ControlError  MissingExtra  BadRecording
 
 `cause` is a word from the closed set CAUSES: the log field, the metric label and the RFC 9209 Proxy-Status value.
 """

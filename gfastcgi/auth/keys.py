@@ -12,6 +12,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Protocol, TypeAlias
 
+from gfastcgi.auth.hygiene import fold
 from gfastcgi.config import NO_CREDENTIALS, CacheConfig
 from gfastcgi.errors import InvalidValue
 
@@ -50,7 +51,9 @@ class KeyRequest(Protocol):
 class KeyMaker:
     """Makes the keys of one authorizer's decisions. Raises `InvalidValue` for a key without a credential."""
 
-    __slots__ = ("_cookies", "_has_address", "_has_method", "_headers", "_is_plain", "_where", "has_where", "vary")
+    __slots__ = (
+        "_cookies", "_has_address", "_has_method", "_headers", "_is_plain", "_moved", "_where", "has_where", "vary",
+    )  # fmt: skip
 
     def __init__(self, config: CacheConfig) -> None:
         if not config.has_credential:
@@ -59,6 +62,8 @@ class KeyMaker:
         self._cookies = _cookie_finder(cookies) if cookies else None
         self._is_plain = _plain_cookies(cookies)
         self._headers = {name.encode(): name not in NO_CREDENTIALS for kind, name in config.key if kind == "header"}
+        self._moved = {b"HTTP_" + fold(name): is_one for name, is_one in self._headers.items()}
+        """What becomes of those that `fastcgi.allow-fields` lets through: variables, which count anyway."""
         self._has_address = ("address", "") in config.key
         self._has_method = ("method", "") in config.key
         self._where = [_place(kind, name) for kind, name in config.key if kind in ("path", "prefix", "query")]
@@ -86,9 +91,11 @@ class KeyMaker:
             if name in headers and value:
                 inputs.append((b"header", name, value))
                 has_credential = has_credential or headers[name]
+        if request.variables:
+            has_credential = has_credential or any(self._moved.get(name) for name in request.variables)
         if not has_credential or (headers and not headers.keys().isdisjoint(_hop_by_hop(request.fields))):
             return None
-        if len(inputs) > 1 or len(inputs[0][-1]) > _LONG:
+        if len(inputs) > 1 or (inputs and len(inputs[0][-1]) > _LONG):
             inputs = _shorten(inputs)
         return (
             request.authority,

@@ -26,7 +26,7 @@ __all__ = ["HTTPServer"]
 log = logging.getLogger("gfastcgi")
 
 _ACCEPT_PAUSE = 0.1
-"""Seconds until the next try when a client could not be accepted (F12: out of descriptors)."""
+"""Seconds until the next try when a client could not be accepted: the process is out of descriptors."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from gfastcgi.auth.base import Allow, Decision, Deny
 from gfastcgi.auth.cache import DecisionCache
 from gfastcgi.auth.freshness import max_age, vary
 from gfastcgi.auth.grants import Grants, covers, parse_grant, without_grant
+from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.auth.keys import KeyMaker
 from gfastcgi.config import CacheConfig
 from gfastcgi.errors import InvalidValue
@@ -127,6 +128,23 @@ def test_every_value_of_a_field_counts() -> None:
 )
 def test_without_a_credential_nothing_is_kept(parts: list[tuple[str, str]], fields: dict[str, str]) -> None:
     assert keys(*parts).who(request_for("/", **fields)) is None
+
+
+def test_a_credential_that_the_site_lets_through_is_one() -> None:
+    """`fastcgi.allow-fields` makes a variable of the field, which a front sets for each of its users."""
+    maker = keys(("header", "remote-user"), ("header", "user-agent"))
+
+    def who(user: str) -> object:
+        request = request_for("/", remote_user=user, connection="keep-alive")
+        Hygiene((), ("Remote-User",), clock=lambda: 0.0, tell=[].append).apply(request)
+        assert request.field(b"remote-user") is None
+        return maker.who(request)
+
+    assert who("ann") == who("ann") != who("bob")
+    assert None not in (who("ann"), who("bob"))
+    request = request_for("/")
+    request.variables[b"HTTP_USER_AGENT"] = b"browser"
+    assert maker.who(request) is None
 
 
 @pytest.mark.parametrize("cookie", ["SID=a", "x=1; SID=a", "x=1;SID=a;y=2", "x=;  SID=a;", "SID=a; XSID=b=1"])
