@@ -114,15 +114,15 @@ WIRE_GUARDS = [
     Guard("server/authorizer.py", "if response.status_int == 200:", "if False:", "unit/test_fastcgi_server_roles.py"),
     Guard(
         "server/authorizer.py",
-        "answer.status_int == 200 and answer.body",
+        "decision.status_int == 200 and decision.body",
         "False",
         "unit/test_fastcgi_server_roles.py",
     ),
     Guard("server/authorizer.py", 'hasattr(decide, "check")', "False", "unit/test_fastcgi_server_roles.py"),
     Guard(
-        "server/authorizer.py",
-        'answer is False or answer is None or answer == ""',
+        "auth/answers.py",
+        'answer is None or answer is False or answer == ""',
         "answer is False",
-        "unit/test_fastcgi_server_roles.py",
+        "unit/test_fastcgi_server_roles.py unit/test_auth_python.py",
     ),
 ]

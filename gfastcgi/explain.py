@@ -18,10 +18,12 @@ from gfastcgi.errors import BadRequest, InvalidValue
 from gfastcgi.files import serve_file
 from gfastcgi.gateway import adopt, origin_of, rewrite
 from gfastcgi.http.request import RequestHead, RequestParser
+from gfastcgi.http.response import close_body
 from gfastcgi.record import Record, record
 from gfastcgi.request import Peer, Request
+from gfastcgi.resolve import Resource
 from gfastcgi.server.body import EMPTY
-from gfastcgi.site import Place, Site
+from gfastcgi.site import Site
 
 __all__ = ["Asked", "explain", "make_request"]
 
@@ -88,21 +90,17 @@ def explain(app: App, request: Request, *, shows_secrets: bool = False) -> Recor
     if location is not None:
         route = {"kind": "redirect", "location": location, "status": site.settings.redirect_code}
         return {**found, "authorizers": [], "route": route}
-    if found["route"]["kind"] == "file":
-        found["route"]["status"] = _status(request, site, place)
+    if isinstance(place.to, Resource):
+        found["route"]["status"] = _status(request, site, place.to)
     return found
 
 
-def _status(request: Request, site: Site, place: Place) -> int:
+def _status(request: Request, site: Site, resource: Resource) -> int:
     """What the file would be served with: it is opened for that, and closed."""
-    resource = place.resource
-    assert resource is not None
     if resource.kind == "forbidden":
         return 403
     if resource.kind == "missing" or resource.path_info:
         return 404
     response = serve_file(request, resource.root, resource.local, site.settings)
-    close = getattr(response.app_iter, "close", None)
-    if close is not None:
-        close()
+    close_body(response.app_iter)
     return response.status_int

@@ -38,7 +38,7 @@ from gfastcgi.resolve import Resource
 from gfastcgi.rewrite import Origin
 from gfastcgi.routing import Route
 from gfastcgi.server.body import EMPTY, Room, spool
-from gfastcgi.site import Place, Responder, Site
+from gfastcgi.site import Destination, Forwarding, Mounting, Own, Place, Responder, Site
 from gfastcgi.sites import Captures, SiteTable
 from gfastcgi.status import proxy_status, render
 from gfastcgi.variables import responder_params
@@ -125,36 +125,36 @@ class Gateway:
 
     def _visit(self, request: Request, site: Site, place: Place, added: list[tuple[str, str]]) -> webob.Response | str:
         """What is at `place`, once every gate on the way there allows; or the target of a local redirect."""
-        if place.is_denied:
+        to = place.to
+        if to is Own.DENIAL:
             return error_page(403, request_id=request.id)
-        if place.responder is not None and place.responder.host.tcp_fin_propagate is not None:
-            request.patience = 0.0 if place.responder.host.tcp_fin_propagate else None
+        if isinstance(to, Forwarding) and to.responder.host.tcp_fin_propagate is not None:
+            request.patience = 0.0 if to.responder.host.tcp_fin_propagate else None
         if not place.gates:
-            return self._fetch(request, site, place)
+            return self._fetch(request, site, to)
         request.local = place.local
         before = dict(request.variables) if place.recheck else {}
         decision = _ask(request, site, place)
         if isinstance(decision, webob.Response):
             return decision
         added += decision
-        answer = self._fetch(request, site, place)
+        answer = self._fetch(request, site, to)
         if place.recheck and isinstance(answer, webob.Response):
             guard(answer, _recheck(request, site, place, before))
         return answer
 
-    def _fetch(self, request: Request, site: Site, place: Place) -> webob.Response | str:
-        if place.responder is not None and place.route is not None:
-            return self._forward(request, site, place.responder, place.route)
-        if place.app is not None and place.route is not None:
-            return hide_commands(place.app.call(request, place.route, self._count))
-        if place.is_statistics:
-            return self._tell_statistics(request)
-        return self._send_file(request, site, place.resource)
+    def _fetch(self, request: Request, site: Site, to: Destination) -> webob.Response | str:
+        if isinstance(to, Forwarding):
+            return self._forward(request, site, to.responder, to.route)
+        if isinstance(to, Resource):
+            return self._send_file(request, site, to)
+        if isinstance(to, Mounting):
+            return hide_commands(to.app.call(request, to.route, self._count))
+        return self._tell_statistics(request)
 
     # To a file
 
-    def _send_file(self, request: Request, site: Site, resource: Resource | None) -> webob.Response:
-        assert resource is not None
+    def _send_file(self, request: Request, site: Site, resource: Resource) -> webob.Response:
         if resource.kind == "forbidden":
             return error_page(403, request_id=request.id)
         if resource.kind == "missing" or resource.path_info:

@@ -16,8 +16,9 @@ from gfastcgi.backend.pool import Pool
 from gfastcgi.cgi.metavars import variable_name
 from gfastcgi.config import Block
 from gfastcgi.request import Request
+from gfastcgi.resolve import Resource
 from gfastcgi.secrecy import is_secret
-from gfastcgi.site import Place, Responder, Site
+from gfastcgi.site import Mounting, Own, Place, Responder, Site
 from gfastcgi.variables import responder_variables
 
 __all__ = ["Record", "record"]
@@ -53,7 +54,7 @@ class _Teller:
             "rewritten": request.uri.decode("latin-1") if request.uri != request.original_uri else None,
             "dropped": sorted(dropped),
             "need": self._site.settings.authorizers,
-            "authorizers": [] if place.is_denied else [self._gate(gate) for gate in place.gates],
+            "authorizers": [] if place.to is Own.DENIAL else [self._gate(gate) for gate in place.gates],
             "route": self._route(),
         }
 
@@ -74,22 +75,19 @@ class _Teller:
         }
 
     def _route(self) -> Record:
-        request, place = self._request, self._place
-        if place.is_denied:
+        request, to = self._request, self._place.to
+        if to is Own.DENIAL:
             return {"kind": "denied", "status": 403}
-        if place.is_statistics:
+        if to is Own.STATISTICS:
             return {"kind": "statistics", "status": 200}
-        if place.route is None:
-            assert place.resource is not None
-            resource = place.resource
-            return {"kind": "file", "root": resource.root, "filename": resource.filename, "is": resource.kind}
-        route = place.route
+        if isinstance(to, Resource):
+            return {"kind": "file", "root": to.root, "filename": to.filename, "is": to.kind}
+        route = to.route
         leads = {"script_name": route.script_name, "path_info": route.path_info}
-        if place.app is not None:
-            sends = self._pairs(place.app.variables(request, route))
-            return {"kind": "wsgi", "key": place.app.key, "app": place.app.name, **leads, "sends": sends}
-        assert place.responder is not None
-        responder, length = place.responder, request.head.content_length or 0
+        if isinstance(to, Mounting):
+            sends = self._pairs(to.app.variables(request, route))
+            return {"kind": "wsgi", "key": to.app.key, "app": to.app.name, **leads, "sends": sends}
+        responder, length = to.responder, request.head.content_length or 0
         return {
             "kind": "responder",
             "key": self._key(responder),

@@ -145,7 +145,7 @@ class Request:
         self.path = target.path
         self.query = target.query
         self.uri = target.uri
-        """The canonical target, path and query; `original_uri` keeps it when a rewrite changes it."""
+        """The canonical target, path and query; `original_uri` stays what the client sent when a rewrite changes it."""
         self.original_uri = target.uri
         self.fields = head.fields
         self.authority = head.authority
@@ -202,11 +202,6 @@ class Request:
     def version(self) -> str:
         """ "1.0" or "1.1"."""
         return self.head.version
-
-    @property
-    def target(self) -> bytes:
-        """The canonical target as the client sent it, before any rewrite."""
-        return self.original_uri
 
     @property
     def remote_addr(self) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from enum import Enum
+from typing import NamedTuple, TypeAlias
 
 from gfastcgi.audit import AuditLog
 from gfastcgi.auth.gate import Gate
@@ -22,7 +23,7 @@ from gfastcgi.rewrite import Redirector, Rewriter
 from gfastcgi.routing import Route, mapped, match, matches, split
 from gfastcgi.wsgi.mounted import Mounted
 
-__all__ = ["Place", "Responder", "Site"]
+__all__ = ["Destination", "Forwarding", "Mounting", "Own", "Place", "Responder", "Site"]
 
 _REMEMBERED_SECONDS = 1.0
 _MOST_REMEMBERED = 4096
@@ -36,21 +37,38 @@ class Responder:
     pool: Pool
 
 
+class Forwarding(NamedTuple):
+    """The backends that have a path, and what it is for them."""
+
+    responder: Responder
+    route: Route
+
+
+class Mounting(NamedTuple):
+    """The application in our own process that has a path, and what it is for it."""
+
+    app: Mounted
+    route: Route
+
+
+class Own(Enum):
+    """What the gateway answers by itself."""
+
+    DENIAL = "url.access-deny, url.access-allow"
+    STATISTICS = "status.statistics-url"
+
+
+Destination: TypeAlias = Forwarding | Mounting | Resource | Own
+
+
 class Place(NamedTuple):
-    """Where a path leads: to `responder` by `route`, else to the file `resource` (None: no file was looked for)."""
+    """Where a path leads: `to` what, behind `gates`, for something beneath `root`."""
 
     gates: Sequence[Gate]
     root: str
-    resource: Resource | None
-    responder: Responder | None
-    route: Route | None
-    is_denied: bool
+    to: Destination
     recheck: int = 0
     """Seconds after which the gates are asked again while an answer is sent; 0: never."""
-    is_statistics: bool = False
-    """The counters are asked for: neither `responder` nor `resource`."""
-    app: Mounted | None = None
-    """The application in our own process that has the path, by `route`: neither `responder` nor `resource`."""
     local: str = ""
     """What is asked for, beneath `root`: the file, where one was found."""
 
@@ -86,7 +104,7 @@ class Site:
         if known is not None and known[0] > self.clock():
             return known[1]
         place = self._locate(path)
-        if place.route is not None or (place.resource is not None and place.resource.kind == "file"):
+        if isinstance(place.to, (Forwarding, Mounting)) or (isinstance(place.to, Resource) and place.to.kind == "file"):
             if len(self._places) >= _MOST_REMEMBERED:
                 self._places.clear()
             self._places[path] = self.clock() + _REMEMBERED_SECONDS, place
@@ -102,26 +120,23 @@ class Site:
     def _locate(self, path: str) -> Place:
         gates = [*self._login(path), *(gate for gate in self.gates if self._guards(gate, path))]
         if path == self.settings.statistics_url:
-            return Place(gates, self.resolver(path).root, None, None, None, self._is_denied(path), is_statistics=True)
+            return Place(gates, self.resolver(path).root, Own.DENIAL if self._is_denied(path) else Own.STATISTICS)
         resolver = next((gate.resolver for gate in gates if gate.resolver is not None), None) or self.resolver(path)
         app = next((app for app in self.apps if app.fits(path)), None)
+        root, local = resolver.root, ""
+        to: Destination
         if app is not None:
-            root = resolver.root
-            return Place(
-                gates, root, None, None, app.route(path, root), self._is_denied(path), _recheck(gates), app=app
-            )
-        routed = self._route_by_prefix(path, resolver)
-        resource = None
-        if routed is None:
+            to, served = Mounting(app, app.route(path, root)), path
+        elif (forwarding := self._route_by_prefix(path, resolver)) is not None:
+            to, served, local = forwarding, forwarding.route.script_name, resolver.local(path)
+        else:
             resource = resolver.find(path)
-            routed = self._route_by_file(path, resource)
-        served = routed[1].script_name if routed else resource.path if resource else path
+            to, served, local = self._route_by_file(path, resource) or resource, resource.path, resource.local
         also = [*self._login(served), *(gate for gate in self.gates if self._guards(gate, served))]
         gates += [gate for gate in also if gate not in gates]
-        is_denied = self._is_denied(path) or self._is_denied(served)
-        responder, route = routed or (None, None)
-        local = resource.local if resource is not None else resolver.local(path)
-        return Place(gates, resolver.root, resource, responder, route, is_denied, _recheck(gates), local=local)
+        if self._is_denied(path) or self._is_denied(served):
+            to = Own.DENIAL
+        return Place(gates, root, to, _recheck(gates), local)
 
     def _login(self, path: str) -> list[Gate]:
         return [gate for gate in self.logins if path.startswith(gate.key)][:1]
@@ -130,23 +145,23 @@ class Site:
         """Whether the gate's key fits: a mapped extension is guarded by its own key and by the one it is mapped to."""
         return matches(gate.key, path, path) or gate.key == mapped(self.settings.map_extensions, path)
 
-    def _route_by_prefix(self, path: str, resolver: Resolver) -> tuple[Responder, Route] | None:
+    def _route_by_prefix(self, path: str, resolver: Resolver) -> Forwarding | None:
         """The responder that takes `path` without a look at files (`"check-local" => "disable"`)."""
         found = match(self.responders, self.settings.map_extensions, path, path)
         if found is None or found[1].host.check_local:
             return None
         key, responder = found
         script, path_info = split(key, path, fix_root_scriptname=responder.host.fix_root_scriptname)
-        return responder, Route(script, path_info, resolver.root, resolver.root.rstrip("/") + script)
+        return Forwarding(responder, Route(script, path_info, resolver.root, resolver.root.rstrip("/") + script))
 
-    def _route_by_file(self, path: str, resource: Resource) -> tuple[Responder, Route] | None:
+    def _route_by_file(self, path: str, resource: Resource) -> Forwarding | None:
         """The responder for what was found; a directory can only belong to a prefix."""
         if resource.kind not in ("file", "directory"):
             return None
         found = match(self.responders, self.settings.map_extensions, path, resource.path)
         if found is None or (resource.kind == "directory" and not (path.endswith("/") and found[0].startswith("/"))):
             return None
-        return found[1], Route(resource.path, resource.path_info, resource.root, resource.filename)
+        return Forwarding(found[1], Route(resource.path, resource.path_info, resource.root, resource.filename))
 
     def _is_denied(self, path: str) -> bool:
         """url.access-deny and url.access-allow: suffixes of the path; any deny wins."""

@@ -6,13 +6,15 @@ Contract: pure. A variable that is not for an authorizer to set spoils its answe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import webob
 
+from gfastcgi.auth.base import Allow, Decision, Deny
 from gfastcgi.errors import BadCGIResponse
 
-__all__ = ["ABOUT_THE_FILE", "USUAL_VARIABLES", "denial", "variable_name"]
+__all__ = ["ABOUT_THE_FILE", "USUAL_VARIABLES", "decision_of", "denial", "variable_name"]
 
 ABOUT_THE_FILE = frozenset({
     b"content-length", b"expect", b"if-match", b"if-modified-since", b"if-none-match", b"if-range",
@@ -42,6 +44,22 @@ _NOT_TO_BE_SET = frozenset({
     b"REDIRECT_STATUS", b"REDIRECT_URI", b"REQUEST_METHOD", b"REQUEST_URI", b"SCRIPT_FILENAME", b"SCRIPT_NAME",
     b"SERVER_PROTOCOL",
 })  # fmt: skip
+
+
+def decision_of(answer: Any, no: Callable[[], webob.Response]) -> Decision | webob.Response:
+    """What the answer of an authorizer in Python says; a `webob.Response` is for its protocol to judge.
+
+    `no` makes the denial of one that only says no. Raises TypeError for what is no answer.
+    """
+    if answer is True:
+        return Allow()
+    if answer is None or answer is False or answer == "":
+        return Deny(no())
+    if isinstance(answer, str):
+        return Allow({b"REMOTE_USER": answer.encode()})
+    if isinstance(answer, (Allow, Deny, webob.Response)):
+        return answer
+    raise TypeError(f"an authorizer answers Allow, Deny, a webob.Response, a user's name or a bool, not {answer!r}")
 
 
 def variable_name(name: str) -> bytes:

@@ -20,7 +20,7 @@ import gevent
 import webob
 from webob.exc import WSGIHTTPException
 
-from gfastcgi.auth.answers import ABOUT_THE_FILE, denial, variable_name
+from gfastcgi.auth.answers import ABOUT_THE_FILE, decision_of, denial, variable_name
 from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.errors import AnswerStalled, BackendTimeout, ClientClosed, InvalidValue
 from gfastcgi.pages import error_page
@@ -103,20 +103,16 @@ class PythonAuthorizer:
             return error
 
     def _decision(self, answer: Any, request: Request) -> Decision:
-        if answer is True:
-            return Allow()
-        if answer is None or answer is False or answer == "":
-            return Deny(error_page(403, request_id=request.id))
-        if isinstance(answer, str):
-            return Allow({b"REMOTE_USER": _value(answer.encode())})
-        if isinstance(answer, Allow):
-            variables = {variable_name(name.decode("latin-1")): _value(data) for name, data in answer.variables.items()}
-            return Allow(variables, _fields(answer.response_headers), answer.max_age, answer.vary)
-        if isinstance(answer, webob.Response) and answer.status_int >= 200:  # 1xx ends nothing, and 101 a protocol
-            reason = answer.status.partition(" ")[2]
-            _check(answer.status)
-            return Deny(denial(answer.status_int, reason, _fields(answer.headerlist), answer.body))
-        raise TypeError(f"the authorizer {self.__name__} answered {answer!r}")
+        found = decision_of(answer, lambda: error_page(403, request_id=request.id))
+        if isinstance(found, Allow):
+            variables = {variable_name(name.decode("latin-1")): _value(data) for name, data in found.variables.items()}
+            return Allow(variables, _fields(found.response_headers), found.max_age, found.vary)
+        response = found.response if isinstance(found, Deny) else found
+        if response.status_int < 200:
+            raise TypeError(f"the authorizer {self.__name__} answered {response.status}, which ends nothing")
+        _check(response.status)
+        reason = response.status.partition(" ")[2]
+        return Deny(denial(response.status_int, reason, _fields(response.headerlist), response.body))
 
 
 @overload

@@ -14,6 +14,7 @@ import gevent
 import webob
 
 from gfastcgi.errors import ClientClosed
+from gfastcgi.http.response import close_body
 from gfastcgi.net.sendfile import FileBody, Sink
 from gfastcgi.request import Request
 
@@ -129,9 +130,7 @@ class _GuardedStream:
 
     def close(self) -> None:
         self._recheck.stop()
-        close = getattr(self._body, "close", None)
-        if close is not None:
-            close()
+        close_body(self._body)
 
 
 def _iterate(body: Iterable[bytes], recheck: Recheck) -> Iterator[bytes]:

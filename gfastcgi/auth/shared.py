@@ -131,7 +131,7 @@ class SharedDecisions:
             epoch, value = self._call("MGET", self._prefix + b"epoch", key)
         except (SharingError, TypeError, ValueError):  # down, or no Redis at all
             return None
-        return self._open(key, value) if self._adopt(epoch) and isinstance(value, bytes) else None
+        return self._unseal(key, value) if self._adopt(epoch) and isinstance(value, bytes) else None
 
     def keep(self, name: bytes, kept: Kept, seconds: float) -> None:
         """Keeps `kept` for `seconds`."""
@@ -139,7 +139,7 @@ class SharedDecisions:
             return
         key = self._key(name)
         try:
-            self._call("SET", key, self._close(key, kept, seconds, self._epoch), "PX", max(1, int(seconds * 1000)))
+            self._call("SET", key, self._seal(key, kept, seconds, self._epoch), "PX", max(1, int(seconds * 1000)))
         except SharingError:
             return
 
@@ -161,7 +161,7 @@ class SharedDecisions:
     def _key(self, name: bytes) -> bytes:
         return self._prefix + _digest(self._name_secret, name).hex().encode()
 
-    def _close(self, key: bytes, kept: Kept, seconds: float, epoch: bytes) -> bytes:
+    def _seal(self, key: bytes, kept: Kept, seconds: float, epoch: bytes) -> bytes:
         told: dict[str, Any] = {"epoch": epoch.decode(), "until": self._clock() + seconds}
         if isinstance(kept, Allow):
             told["allow"] = [
@@ -172,8 +172,8 @@ class SharedDecisions:
         payload = json.dumps(told).encode()
         return _digest(self._value_secret, key + payload) + payload
 
-    def _open(self, key: bytes, value: bytes) -> tuple[Kept, float] | None:
-        """What `_close` closed, while it holds; None for whatever else stands there."""
+    def _unseal(self, key: bytes, value: bytes) -> tuple[Kept, float] | None:
+        """What `_seal` sealed, while it holds; None for whatever else stands there."""
         signature, payload = value[:32], value[32:]
         if not hmac.compare_digest(signature, _digest(self._value_secret, key + payload)):
             log.warning("Redis holds a decision that none of us signed")

@@ -19,6 +19,7 @@ from gevent import socket
 
 from gfastcgi.config import Address
 from gfastcgi.fcgi import constants
+from gfastcgi.http.response import close_body
 from gfastcgi.net.listeners import SocketFile, listen
 from gfastcgi.server.fastcgi import listener_from_fd, run
 from gfastcgi.server.fastcgi_request import ROLE_NAMES
@@ -194,9 +195,7 @@ class _Pieces:
 
     def close(self) -> None:
         """Closes what the application gave."""
-        close = getattr(self._result, "close", None)
-        if close is not None:
-            close()
+        close_body(self._result)
 
 
 def _bytes(piece: Any) -> bytes:

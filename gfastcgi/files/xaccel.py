@@ -14,6 +14,7 @@ from gfastcgi.config import HostConfig, Settings
 from gfastcgi.errors import BadCGIResponse, BadRequest
 from gfastcgi.files.answer import refusal
 from gfastcgi.files.in_place import send_in_place
+from gfastcgi.http.response import close_body
 from gfastcgi.http.target import parse_target
 from gfastcgi.net.beneath import OpenedFile, open_beneath
 from gfastcgi.request import Request
@@ -33,9 +34,7 @@ def apply_x_accel_redirect(
     found = [value for name, value in response.headerlist if name.lower() == _NAME]
     if not found or not host.x_accel_redirect or response.status_int in (204, 205, 304):
         return response
-    close = getattr(response.app_iter, "close", None)
-    if close is not None:
-        close()
+    close_body(response.app_iter)
     if len(found) > 1:
         raise BadCGIResponse("X-Accel-Redirect stands more than once")
     path = _path(found[0])

@@ -18,6 +18,7 @@ from gfastcgi.config import HostConfig, Settings
 from gfastcgi.errors import BadCGIResponse
 from gfastcgi.files.answer import Fields, refusal
 from gfastcgi.files.in_place import send_in_place
+from gfastcgi.http.response import close_body
 from gfastcgi.net.beneath import OpenedFile, open_beneath
 from gfastcgi.net.sendfile import FileBody, Piece
 from gfastcgi.request import Request
@@ -54,9 +55,7 @@ def apply_x_sendfile(
     found = _drop(response)
     if not found or not host.x_sendfile or response.status_int in (204, 205, 304):
         return response
-    close = getattr(response.app_iter, "close", None)
-    if close is not None:
-        close()
+    close_body(response.app_iter)
     fields = [field for field in response.headerlist if field[0].lower() != "content-length"]
     try:
         if found[0][0] == _PARTS:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from gfastcgi.errors import LocalProtocolError
 
-__all__ = ["LAST_CHUNK", "encode_chunk", "encode_head", "encode_interim", "has_no_content"]
+__all__ = ["LAST_CHUNK", "close_body", "encode_chunk", "encode_head", "encode_interim", "has_no_content"]
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -31,6 +31,13 @@ _LONGEST_START = 1024
 def has_no_content(status: int) -> bool:
     """True for the statuses that end with their head (RFC 9110 section 6.4.1)."""
     return status < 200 or status == 204 or status == 304
+
+
+def close_body(body: object) -> None:
+    """Closes the iterable of a content, where it is one to be closed (PEP 3333)."""
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
 
 
 def encode_head(

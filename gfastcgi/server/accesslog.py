@@ -134,7 +134,7 @@ def _getter(directive: str, argument: str | None, key: str, site: Mapping[str, s
 
 def _request_line(entry: Entry) -> str:
     request = entry.request
-    return f"{escape(request.method)} {escape_bytes(request.target)} HTTP/{request.version}"
+    return f"{escape(request.method)} {escape_bytes(request.original_uri)} HTTP/{request.version}"
 
 
 def _url(entry: Entry) -> str:
@@ -147,7 +147,7 @@ def _head_size(fields: Iterable[tuple[Sized, Sized]]) -> int:
 
 def _received(entry: Entry) -> int:
     request = entry.request
-    line = len(request.method) + len(request.target) + len(" HTTP/1.1\r\n") + 1
+    line = len(request.method) + len(request.original_uri) + len(" HTTP/1.1\r\n") + 1
     return line + _head_size(request.fields) + (request.head.content_length or 0)
 
 

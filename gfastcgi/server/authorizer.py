@@ -13,7 +13,8 @@ import gevent
 import webob
 from webob.exc import WSGIHTTPException
 
-from gfastcgi.auth.base import Allow, Deny
+from gfastcgi.auth.answers import decision_of
+from gfastcgi.auth.base import Allow, Decision, Deny
 
 __all__ = ["Authorizer", "Decide"]
 
@@ -49,27 +50,23 @@ class Authorizer:
                 isinstance(answer, webob.Response) and self._denies_by_response
             ):
                 answer = Deny(answer)
-            response = _response(answer)
+            response = _response(decision_of(answer, _forbidden))
         chunks: Iterable[bytes] = response(environ, start_response)
         return chunks
 
 
-def _response(answer: Any) -> webob.Response:
-    if isinstance(answer, webob.Response):
-        if answer.status_int == 200 and answer.body:
-            raise ValueError("200 allows, and nobody sees its body: a page for the client has another status")
-        return answer
-    if isinstance(answer, Allow):
-        return _allowed(answer)
-    if isinstance(answer, Deny):
-        return _denied(answer.response)
-    if answer is True:
-        return _allowed(Allow())
-    if answer is False or answer is None or answer == "":
-        return webob.Response("Forbidden\n", status=403, content_type="text/plain")
-    if isinstance(answer, str):
-        return _allowed(Allow({b"REMOTE_USER": answer.encode()}))
-    raise TypeError(f"an authorizer answers Allow, Deny, a webob.Response, a user's name or a bool, not {answer!r}")
+def _forbidden() -> webob.Response:
+    return webob.Response("Forbidden\n", status=403, content_type="text/plain")
+
+
+def _response(decision: Decision | webob.Response) -> webob.Response:
+    if isinstance(decision, Allow):
+        return _allowed(decision)
+    if isinstance(decision, Deny):
+        return _denied(decision.response)
+    if decision.status_int == 200 and decision.body:
+        raise ValueError("200 allows, and nobody sees its body: a page for the client has another status")
+    return decision
 
 
 def _allowed(allow: Allow) -> webob.Response:

@@ -16,6 +16,7 @@ from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 from gfastcgi.errors import StreamClosed
+from gfastcgi.http.response import close_body
 from gfastcgi.server.wsgi import ErrorStream, WSGIApp
 
 if TYPE_CHECKING:
@@ -162,9 +163,7 @@ class _Work:
                 if data:
                     self._write(data)
         finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
+            close_body(result)
 
 
 class _Raw(io.RawIOBase):

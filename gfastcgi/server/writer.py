@@ -12,7 +12,7 @@ from typing import Any
 import webob
 
 from gfastcgi.errors import StreamClosed
-from gfastcgi.http.response import LAST_CHUNK, encode_chunk, encode_head, has_no_content
+from gfastcgi.http.response import LAST_CHUNK, close_body, encode_chunk, encode_head, has_no_content
 from gfastcgi.net.sendfile import FileBody
 from gfastcgi.net.streams import Stream
 
@@ -72,9 +72,7 @@ class ResponseWriter:
                 return keep, self._send_file(response, body, _connection(keep, version), tag)
             return self._send_stream(response, body, version, keep, tag)
         finally:
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
+            close_body(body)
 
     def broken_off(self) -> tuple[int, list[tuple[str, str]], int] | None:
         """Status and fields of the answer that broke off, and about how many bytes of content left; None: none did."""

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import IO, Any, Protocol
 from urllib.parse import unquote_to_bytes
 
+from gfastcgi.http.response import close_body
+
 __all__ = [
     "Answer",
     "ErrorStream",
@@ -123,9 +125,7 @@ class FileWrapper:
 
     def close(self) -> None:
         """Closes the file, where it can be closed."""
-        close = getattr(self._file, "close", None)
-        if close is not None:
-            close()
+        close_body(self._file)
 
 
 class ErrorStream:
@@ -222,9 +222,7 @@ class Answer(_Beginning):
                 for data in result:
                     self.write(data)
         finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
+            close_body(result)
         head = self._take_head()
         return head + body if self._has_body else head
 
@@ -297,9 +295,7 @@ class PulledAnswer(_Beginning):
         """Closes the application's iterable."""
         if self._written is not None:
             self._written.close()
-        close = getattr(self._result, "close", None)
-        if close is not None:
-            close()
+        close_body(self._result)
 
 
 def _encode_head(status: str, fields: list[tuple[str, str]]) -> bytes:

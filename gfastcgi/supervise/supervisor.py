@@ -74,6 +74,11 @@ class Supervisor:
     def __repr__(self) -> str:
         return f"<Supervisor of {self.host.name} {len(self._seats)} procs>"
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run."""
+        return [proc.pid for proc in self.host.procs if proc.pid]
+
     def start(self) -> None:
         """Starts `"min-procs"` processes. Raises `SpawnError` when one cannot be; none is left then."""
         self._watcher = gevent.spawn(self._watch)

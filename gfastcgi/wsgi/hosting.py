@@ -13,7 +13,7 @@ from typing import Any
 import webob
 
 from gfastcgi.errors import ClientClosed, RemoteProtocolError, StreamError
-from gfastcgi.http.response import has_no_content
+from gfastcgi.http.response import close_body, has_no_content
 from gfastcgi.net.sendfile import FileBody
 from gfastcgi.pages import error_page
 from gfastcgi.request import Log, Request
@@ -89,7 +89,7 @@ def send(response: webob.Response, environ: dict[str, Any], start_response: Star
         fields.append(("Content-Length", str(length)))
     start_response(status, fields)
     if is_bare:
-        _close(body)
+        close_body(body)
         return []
     return body
 
@@ -100,12 +100,6 @@ def end_to_end(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     named = ",".join(value for name, value in fields if name.lower() == "connection").lower()
     dropped = _HOP_BY_HOP.union(option.strip(" \t") for option in named.split(","))
     return [field for field in fields if field[0].lower() not in dropped]
-
-
-def _close(body: Any) -> None:
-    close = getattr(body, "close", None)
-    if close is not None:
-        close()
 
 
 class _Logged:
@@ -128,7 +122,7 @@ class _Logged:
 
     def close(self) -> None:
         """Closes the body."""
-        _close(self._body)
+        close_body(self._body)
         request, response = self._request, self._response
         seconds = monotonic() - request.started
         self._log(request, response.status_int, response.headerlist, self._sent, seconds, self._is_whole)

@@ -19,6 +19,7 @@ from gfastcgi import Address, Config, FastCGIApp, Gateway, ServerConfig, Setting
 from gfastcgi.config import Block, Condition
 from gfastcgi.errors import ClientClosed, InvalidValue, SpawnError
 from gfastcgi.library.life import Life
+from gfastcgi.site import Forwarding
 from gfastcgi.wsgi.hosting import body_of, send
 
 if TYPE_CHECKING:
@@ -227,12 +228,12 @@ def test_without_a_document_root_all_goes_to_the_program(tmp_path: Path) -> None
     assert call(app, environ_of("/x"))[0] == "503 Service Unavailable"
     site, _ = app._gateway("/mount")._sites.find(None)  # type: ignore[arg-type]
     place = site.locate("/mount/a/b")
-    assert place.route is not None
-    assert (place.route.script_name, place.route.path_info) == ("/mount", "/a/b")
+    assert isinstance(place.to, Forwarding)
+    assert (place.to.route.script_name, place.to.route.path_info) == ("/mount", "/a/b")
     site, _ = app._gateway("")._sites.find(None)  # type: ignore[arg-type]
     place = site.locate("/a/b")
-    assert place.route is not None
-    assert (place.route.script_name, place.route.path_info) == ("", "/a/b")
+    assert isinstance(place.to, Forwarding)
+    assert (place.to.route.script_name, place.to.route.path_info) == ("", "/a/b")
     app.stop()
     assert call(app, environ_of("/x"))[0] == "503 Service Unavailable"
 

@@ -11,6 +11,7 @@ from gfastcgi.config import Config, Extension, HostConfig, Settings, WSGIMount
 from gfastcgi.errors import ConfigError
 from gfastcgi.request import Request
 from gfastcgi.server.wsgi import PulledAnswer
+from gfastcgi.site import Mounting, Own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -94,11 +95,9 @@ def test_which_paths_it_has(key: str, path: str, expected: tuple[str, str] | Non
     built = assemble.build(Config(settings=Settings(document_root="/srv", wsgi_server=(WSGIMount(key, app),))))
     site, _ = built.sites.find(Request.__new__(Request))
     place = site.locate(path)
-    assert (None if place.app is None or place.route is None else (place.route.script_name, place.route.path_info)) == (
-        expected
-    )
-    if place.app is not None:
-        assert place.app.name == "test_mounts:app"
+    found = place.to if isinstance(place.to, Mounting) else None
+    assert (None if found is None else (found.route.script_name, found.route.path_info)) == expected
+    assert found is None or found.app.name == "test_mounts:app"
 
 
 def test_gates_and_denials_stand_before_it() -> None:
@@ -111,10 +110,10 @@ def test_gates_and_denials_stand_before_it() -> None:
     )
     site, _ = assemble.build(Config(settings=settings)).sites.find(Request.__new__(Request))
     places = {path: site.locate(path) for path in ("/app/x", "/app/private/x", "/app/x.key", "/app/x~")}
-    assert all(place.app is not None for place in places.values())
+    assert [isinstance(place.to, Mounting) for place in places.values()] == [True, True, True, False]
     assert [[gate.key for gate in place.gates] for place in places.values()] == [[], ["/app/private/"], [".key"], []]
     assert [place.recheck for place in places.values()] == [0, 7, 7, 0]
-    assert [place.is_denied for place in places.values()] == [False, False, False, True]
+    assert places["/app/x~"].to is Own.DENIAL
 
 
 def begin(app: Callable[..., Any]) -> tuple[PulledAnswer, bytes | None]:

@@ -9,8 +9,8 @@ import pytest
 
 from gfastcgi.auth.gate import Gate
 from gfastcgi.config import HostConfig, Settings
-from gfastcgi.resolve import Resolver
-from gfastcgi.site import Responder, Site
+from gfastcgi.resolve import Resolver, Resource
+from gfastcgi.site import Forwarding, Own, Responder, Site
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,12 +151,13 @@ def test_routes(sites: Sites, path: str, expected: tuple[str, str, str] | None) 
     site = sites.make({"/run": UNCHECKED, ".php": CHECKED, "/empty": CHECKED})
     place = site.locate(path)
     if expected is None:
-        assert place.responder is place.route is None
+        assert isinstance(place.to, Resource)
         return
-    assert place.route is not None
-    key = next(key for key, responder in site.responders if responder is place.responder)
-    assert (key, place.route.script_name, place.route.path_info) == expected
-    assert place.route.filename == f"{sites.root}{place.route.script_name}"
+    assert isinstance(place.to, Forwarding)
+    found, route = place.to
+    key = next(key for key, responder in site.responders if responder is found)
+    assert (key, route.script_name, route.path_info) == expected
+    assert route.filename == f"{sites.root}{route.script_name}"
 
 
 @pytest.mark.parametrize(
@@ -180,8 +181,8 @@ def test_every_gate_of_what_was_asked_or_would_be_served(sites: Sites, path: str
 def test_a_gate_with_a_docroot_of_its_own_serves_from_there(sites: Sites) -> None:
     site = sites.make(gates={"/in.txt": str(sites.root / "far")})
     place = site.locate("/in.txt")
-    assert place.resource is not None
-    assert (place.root, place.resource.kind) == (f"{sites.root}/far", "file")
+    assert isinstance(place.to, Resource)
+    assert (place.root, place.to.kind) == (f"{sites.root}/far", "file")
     assert site.locate("/plain.txt").root == str(sites.root)
 
 
@@ -196,8 +197,16 @@ def test_a_gate_with_a_docroot_of_its_own_serves_from_there(sites: Sites) -> Non
 )
 def test_denied(sites: Sites, settings: dict[str, Any], denied: list[str]) -> None:
     site = sites.make({".php": CHECKED}, **settings)
-    assert all(site.locate(path).is_denied for path in denied)
-    assert not sites.make({".php": CHECKED}).locate(denied[0]).is_denied
+    assert all(site.locate(path).to is Own.DENIAL for path in denied)
+    assert sites.make({".php": CHECKED}).locate(denied[0]).to is not Own.DENIAL
+
+
+def test_the_counters_are_denied_like_a_file(sites: Sites) -> None:
+    site = sites.make(gates={"/counters": ""}, statistics_url="/counters.txt")
+    assert site.locate("/counters.txt").to is Own.STATISTICS
+    assert [gate.key for gate in site.locate("/counters.txt").gates] == ["/counters"]
+    site = sites.make(statistics_url="/counters.txt", access_deny=(".txt",))
+    assert site.locate("/counters.txt").to is Own.DENIAL
 
 
 def test_files_are_remembered_for_a_second_and_nothing_else_is(sites: Sites) -> None:
@@ -205,18 +214,18 @@ def test_files_are_remembered_for_a_second_and_nothing_else_is(sites: Sites) -> 
     place, missing = site.locate("/app.php"), site.locate("/late.php")
     (sites.root / "app.php").unlink()
     (sites.root / "late.php").write_text("here")
-    assert missing.route is None
-    assert site.locate("/late.php").route is not None
+    assert isinstance(missing.to, Resource)
+    assert isinstance(site.locate("/late.php").to, Forwarding)
     sites.now = 0.9
     assert site.locate("/app.php") is place
     sites.now = 1.1
-    assert site.locate("/app.php").route is None
+    assert isinstance(site.locate("/app.php").to, Resource)
 
 
 def test_what_is_remembered_has_an_end(sites: Sites) -> None:
     site = sites.make({"/run": UNCHECKED})
     for number in range(5000):
-        assert site.locate(f"/run/{number}").route is not None
+        assert isinstance(site.locate(f"/run/{number}").to, Forwarding)
     assert len(site._places) < 5000
 
 
@@ -225,5 +234,5 @@ def test_a_mapped_extension_is_guarded_like_the_one_it_is_mapped_to(sites: Sites
     site = sites.make({".php": CHECKED}, {".php": "", ".php3": ""}, map_extensions=((".php3", ".php"),))
     for path in ("/old.php3", "/old.php3/info"):
         place = site.locate(path)
-        assert place.route is not None
+        assert isinstance(place.to, Forwarding)
         assert [gate.key for gate in place.gates] == [".php", ".php3"]
