@@ -55,19 +55,19 @@ def _forward(key: str, host: HostConfig) -> Authorizer:
 
 
 def _python(host: HostConfig) -> Authorizer:
-    function = host.python
+    function, name = host.python, ""
     if isinstance(function, str):
+        name = function
         try:
-            function = load(function, folder_of(host.where.filename))
+            function = load(name, folder_of(host.where.filename))
         except InvalidValue as error:
             raise InvalidValue(error.message, host.where.filename, host.where.lineno) from error
     limit = host.decision_timeout
     if not isinstance(function, PythonAuthorizer):
-        return PythonAuthorizer(function, time_limit=limit or host.read_timeout or DEFAULT_TIME_LIMIT)
-    if limit is None or 0 < function.time_limit <= limit:
-        return function
+        return PythonAuthorizer(function, time_limit=limit or host.read_timeout or DEFAULT_TIME_LIMIT, name=name)
     # Another one: elsewhere it keeps the limit that it was made with.
-    return PythonAuthorizer(function.function, time_limit=limit)
+    shortest = function.time_limit if limit is None or 0 < function.time_limit <= limit else limit
+    return PythonAuthorizer(function.function, time_limit=shortest, name=name)
 
 
 def identity_fields(settings: Settings) -> Iterator[bytes]:

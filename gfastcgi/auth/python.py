@@ -46,11 +46,13 @@ class PythonAuthorizer:
 
     transport = "python"
 
-    def __init__(self, function: Check, *, time_limit: float = DEFAULT_TIME_LIMIT) -> None:
+    def __init__(self, function: Check, *, time_limit: float = DEFAULT_TIME_LIMIT, name: str = "") -> None:
+        """`name` is what the configuration calls it, "module:name"."""
         self.function = function
         self.time_limit = time_limit
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self._called = name or f"{getattr(function, '__module__', '')}:{self.__name__}"
 
     def __repr__(self) -> str:
         return f"<PythonAuthorizer {self.__name__}>"
@@ -60,7 +62,7 @@ class PythonAuthorizer:
 
     def question(self, request: Request, root: str) -> Question:
         """Which function `check` would call; it is given the whole request."""
-        return Question((f"{getattr(self.function, '__module__', '')}:{self.__name__}",))
+        return Question((self._called,))
 
     def check(self, request: Request, root: str) -> Decision:
         """Asks once. Raises `BackendTimeout`; RuntimeError, TypeError when there is no sound answer."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from filerig import ask
 
 from gfastcgi import authorizer
+from gfastcgi.auth.base import Allow
 from gfastcgi.backends import Backends
 from gfastcgi.config import CacheConfig, HostConfig, Settings, Where
 from gfastcgi.gates import Gates, _identity
@@ -66,6 +69,20 @@ def test_how_long_a_function_may_take(function: Any, options: dict[str, float], 
     known = getattr(function, "time_limit", None)
     found: Any = Gates(Backends({"least-connection"})).gate("/p/", [host], SETTINGS).authorizer
     assert (found.time_limit, getattr(function, "time_limit", None)) == (seconds, known)
+
+
+@pytest.mark.parametrize("decorate", ["", "@gfastcgi.authorizer\n", "@gfastcgi.authorizer(time_limit=9)\n"])
+def test_it_is_called_what_the_configuration_calls_it(decorate: str, tmp_path: Path) -> None:
+    """Whatever stands behind the name: that is where its reader looks for it."""
+    module = f"called_{len(decorate)}"
+    (tmp_path / f"{module}.py").write_text(
+        f"import gfastcgi\n{decorate}def inner(request):\n    return True\nsession = inner\n"
+    )
+    name = f"{module}:session"
+    host = HostConfig(python=name, mode="authorizer", where=Where(str(tmp_path / "site.conf"), 1))
+    found: Any = Gates(Backends({"least-connection"})).gate("/p/", [host], SETTINGS).authorizer
+    assert found.question(ask("/"), "/www").to == (name,)
+    assert found.check(ask("/"), "/www") == Allow()
 
 
 @pytest.mark.parametrize(
