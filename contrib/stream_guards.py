@@ -141,4 +141,10 @@ STREAM_GUARDS = [
         "            data = self.stream.recv()\n            if not data:\n                raise ClientClosed",
         FAIRNESS,
     ),
+    Guard(
+        "client/exchange.py",
+        "            stream.wait_readable()\n            data = stream.recv()\n",
+        "            data = stream.recv()\n",
+        FAIRNESS,
+    ),
 ]

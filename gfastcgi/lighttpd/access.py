@@ -77,7 +77,8 @@ def _requirement(item: Item, context: Context) -> Requirement | None:
     missing = [name for name in _OPTIONS[:3] if name not in given]
     method = given.get("method", "").lower()
     if missing or method not in ("basic", "digest"):
-        what = f'lacks "{missing[0]}"' if missing else f'"method" is "basic" or "digest", found "{given["method"]}"'
+        lacks = " and ".join(f'"{name}"' for name in missing)
+        what = f"lacks {lacks}" if missing else f'"method" is "basic" or "digest", found "{given["method"]}"'
         fault(f'"{prefix}": {what}')
         return None
     algorithms = tuple(word.strip().upper() for word in given.get("algorithm", "|".join(_ALGORITHMS)).split("|"))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import threading
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -9,14 +13,22 @@ import pytest
 import webob
 from gevent import socket
 from gevent.pool import Pool
+from peers.backend import answer, stderr
 
-from gfastcgi.config import Address
+from gfastcgi.backend.backend import make_hosts
+from gfastcgi.backend.pool import Pool as BackendPool
+from gfastcgi.balance.least_connection import LeastConnection
+from gfastcgi.client import Exchange
+from gfastcgi.config import Address, HostConfig
 from gfastcgi.net.listeners import listen
+from gfastcgi.server.body import EMPTY
 from gfastcgi.server.http import HTTPServer
 from gfastcgi.server.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from peers.backend import BackendConnection, ScriptedBackend
 
     from gfastcgi.request import Request
 
@@ -133,3 +145,39 @@ def test_a_graceful_stop_breaks_nothing_that_has_come(lab: Lab) -> None:
         assert b" 200 " in read(client)
         assert client.recv(100) == b""
     assert lab.server.drained.wait(10)
+
+
+def test_a_backend_that_writes_fast_lets_others_through(backend: Callable[..., ScriptedBackend]) -> None:
+    """All of it lies in the kernel's buffer: nothing else than our manners ends a turn."""
+    written, turns = threading.Event(), [0]
+
+    def talk(connection: BackendConnection) -> None:
+        connection.read_request()
+        for _ in range(3):
+            connection.sock.sendall(stderr(b"x" * 40000))
+        connection.sock.sendall(answer("Status: 200\r\n\r\nwhole"))
+        written.set()
+
+    def tick() -> None:
+        while True:
+            turns[0] += 1
+            gevent.sleep(0)
+
+    def hold(data: bytes) -> None:
+        # The whole hub stands still until the backend has written all.
+        assert written.wait(20)
+        turns[0] = 0
+
+    peer = backend(talk=talk)
+    hosts = make_hosts([HostConfig(socket=str(peer.address))])
+    key = SimpleNamespace(method="GET", authority="", path="/", remote_addr="", balance="fair")
+    pool = BackendPool(hosts, LeastConnection(random.Random(1)), clock=time.monotonic)
+    exchange = Exchange(pool, key, lambda _: b"", EMPTY, log_stderr=hold)
+    ticking = gevent.spawn(tick)
+    try:
+        exchange.start()
+        assert b"".join(exchange) == b"whole"
+        assert turns[0] >= 1
+    finally:
+        ticking.kill()
+        exchange.close()

@@ -27,6 +27,7 @@ from gfastcgi.conformance.wire import (
     end,
     pairs,
     record,
+    stderr,
     stdout,
 )
 from gfastcgi.testing.backends import FakeFPM as ScriptedBackend
@@ -35,5 +36,5 @@ __all__ = [
     "ABORT_REQUEST", "AUTHORIZER", "BEGIN_REQUEST", "CANT_MPX_CONN", "END_REQUEST", "FILTER", "GET_VALUES",
     "GET_VALUES_RESULT", "OVERLOADED", "PARAMS", "REQUEST_COMPLETE", "RESPONDER", "STDERR", "STDIN", "STDOUT",
     "UNKNOWN_ROLE", "BackendConnection", "Reply", "ScriptedBackend", "Seen", "answer", "end", "pairs", "record",
-    "stdout",
+    "stderr", "stdout",
 ]  # fmt: skip
