@@ -153,7 +153,8 @@ def test_a_backend_that_writes_fast_lets_others_through(backend: Callable[..., S
 
     def talk(connection: BackendConnection) -> None:
         connection.read_request()
-        for _ in range(3):
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        for _ in range(7):
             connection.sock.sendall(stderr(b"x" * 40000))
         connection.sock.sendall(answer("Status: 200\r\n\r\nwhole"))
         written.set()
