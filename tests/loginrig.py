@@ -46,7 +46,11 @@ class LoginRig:
         requirement = Requirement(prefix="/", method=method, realm='the "realm"', **(rules or {"any_user": True}))
         users: UserFile[Accounts] = UserFile(str(self.folder / "users"), partial(parse_accounts, kind))
         groups: UserFile[Groups] = UserFile(str(self.folder / "groups"), parse_groups)
-        return Login(requirement, users, groups, Throttle(self.clock), sleep=self.slept.append)
+        return Login(requirement, users, groups, Throttle(self.clock), sleep=self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.clock.now += seconds
 
     def basic(self, kind: Any = "plain", seconds: float = 60, **rules: Any) -> BasicAuthorizer:
         def in_thread(work: Callable[[], bool]) -> bool:

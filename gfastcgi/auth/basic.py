@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 from gevent import get_hub
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
@@ -96,35 +97,38 @@ class BasicAuthorizer:
         user, password = given
         name = self._remembered.name(generation, user, password)
         if not self._remembered.has(name):
-            is_right = None if login.is_busy(request) else self._fits(name, request, accounts, user, password)
-            if is_right is None:
+            seconds = None if login.is_busy(request) else self._try(name, request, accounts, user, password)
+            if seconds is None:
                 return login.too_many(request)
-            if not is_right:
-                login.delay(request)
+            if seconds:
+                login.hold(seconds)
                 return self._refuse(request)
         return login.decide(request, user, b"Basic", lambda: self._refuse(request))
 
     def _refuse(self, request: Request) -> Deny:
         return self._login.refuse(request, [self._challenge])
 
-    def _fits(self, name: bytes, request: Request, accounts: Accounts, user: bytes, password: bytes) -> bool | None:
-        """None: by the time of its turn the client has too many wrong guesses waiting."""
+    def _try(self, name: bytes, request: Request, accounts: Accounts, user: bytes, password: bytes) -> float | None:
+        """How many seconds the answer to a wrong password has to wait; 0 for the right one.
+
+        None: by the time of its turn the client has too many wrong guesses waiting.
+        """
         while (pending := self._pending.get(name)) is not None:
             pending.wait()
             if self._remembered.has(name):
-                return True
+                return 0
         done = self._pending[name] = Event()
         try:
-            is_right = self._compare(request, accounts, user, password)
-            if is_right:
+            seconds = self._compare(request, accounts, user, password)
+            if seconds == 0:
                 self._remembered.add(name)
-            return is_right
+            return seconds
         finally:
             del self._pending[name]
             done.set()
 
-    def _compare(self, request: Request, accounts: Accounts, user: bytes, password: bytes) -> bool | None:
-        realm = self._login.realm
+    def _compare(self, request: Request, accounts: Accounts, user: bytes, password: bytes) -> float | None:
+        login, realm = self._login, self._login.realm
         stored = accounts.stored(user, realm)
 
         def compare() -> bool:
@@ -132,9 +136,25 @@ class BasicAuthorizer:
             return any(fitting) and bool(stored)
 
         if any(is_slow(accounts.kind, secret) for secret in stored or accounts.decoy()):
-            with self._login.turn(request):
-                return None if self._login.is_busy(request) else self._in_thread(compare)
-        return compare()
+            return self._take_turn(request, lambda: 0 if self._in_thread(compare) else login.fail(request, user))
+        return 0 if compare() else login.fail(request, user)
+
+    def _take_turn(self, request: Request, judge: Callable[[], float]) -> float | None:
+        turn = self._login.turn(request)
+
+        def work() -> float:
+            try:
+                return judge()
+            finally:
+                turn.release()
+
+        turn.acquire()
+        if self._login.is_busy(request):
+            turn.release()
+            return None
+        # The thread computes on, and its result counts, when the client leaves: so long, its next guess has to wait.
+        seconds: float = gevent.spawn(work).get()
+        return seconds
 
 
 def parse_basic(value: bytes | None) -> tuple[bytes, bytes] | None:

@@ -111,7 +111,7 @@ class DigestAuthorizer:
         if login.is_busy(request):
             return login.too_many(request)
         if not self._is_right(given, accounts, request.head.method):
-            login.delay(request)
+            login.hold(login.fail(request, given["username"]))
             return refuse()
         nonce, count = given["nonce"].decode("latin-1"), int(given["nc"], 16)
         if not nonce.isascii() or not self._nonces.use(nonce, count, login.realm, request.id):

@@ -7,6 +7,7 @@ waiting, nothing further is looked at (429). Files that cannot be read raise OSE
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Callable, Mapping
 from weakref import WeakValueDictionary
 
@@ -22,6 +23,11 @@ from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 
 __all__ = ["Groups", "Login", "quoted"]
+
+log = logging.getLogger("gfastcgi")
+
+_LONGEST_NAME = 256
+"""Bytes of a name that are told: it is the client's to choose."""
 
 Groups = Mapping[bytes, frozenset[bytes]]
 
@@ -54,6 +60,7 @@ class Login:
     def decide(self, request: Request, user: bytes, scheme: bytes, refuse: Callable[[], Deny]) -> Allow | Deny:
         """The answer to `user`, who is known to be this one: whether `auth.require` lets them pass."""
         if not self._may_pass(user, request.remote_addr):
+            self._tell(request, user, "may not pass, by auth.require")
             return refuse()
         return Allow({b"REMOTE_USER": user, b"AUTH_TYPE": scheme})
 
@@ -86,13 +93,18 @@ class Login:
             turn = self._turns[key] = BoundedSemaphore(1)
         return turn
 
-    def delay(self, request: Request) -> None:
+    def fail(self, request: Request, user: bytes) -> float:
+        """Counts and tells a wrong guess. The seconds for which to `hold` its answer, more than 0."""
+        self._tell(request, user, "no such user, or not with this password")
+        return self._throttle.fail(request.remote_addr)
+
+    def hold(self, seconds: float) -> None:
         """Holds the answer to a wrong guess back."""
-        delay = self._throttle.fail(request.remote_addr)
-        try:
-            self._sleep(delay)
-        finally:
-            self._throttle.done(request.remote_addr)
+        self._sleep(seconds)
+
+    def _tell(self, request: Request, user: bytes, what: str) -> None:
+        path, address, name = request.path, request.remote_addr, user[:_LONGEST_NAME].decode("utf-8", "replace")
+        log.warning("request %s: %s from %s for %s: %r: %s", request.id, request.method, address, path, name, what)
 
     def refuse(self, request: Request, challenges: list[str]) -> Deny:
         """401 with `challenges`, the values of WWW-Authenticate (RFC 9110 section 11.6.1)."""

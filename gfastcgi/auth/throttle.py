@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Throttle", "network"]
 
@@ -22,8 +22,9 @@ MOST_CLIENTS = 10_000
 @dataclass(slots=True)
 class _Client:
     failures: int = 0
-    waiting: int = 0
     last: float = 0.0
+    waits: list[float] = field(default_factory=list)
+    """When the answers to its last wrong guesses are due. They count until then, whether or not it waits for them."""
 
 
 class Throttle:
@@ -39,10 +40,13 @@ class Throttle:
     def is_busy(self, address: str) -> bool:
         """Whether so many wrong guesses from `address` wait for their answer that another one is not looked at."""
         client = self._clients.get(network(address))
-        return client is not None and client.waiting >= MOST_WAITING
+        if client is None:
+            return False
+        now = self._clock()
+        return sum(due > now for due in client.waits) >= MOST_WAITING
 
     def fail(self, address: str) -> float:
-        """Counts a wrong guess. The seconds that its answer has to wait; `done` follows them."""
+        """Counts a wrong guess. The seconds that its answer has to wait."""
         key = network(address)
         client = self._clients.setdefault(key, _Client())
         self._clients.move_to_end(key)
@@ -50,18 +54,12 @@ class Throttle:
         if now - client.last > FORGIVEN_AFTER:
             client.failures = 0
         client.last = now
-        client.waiting += 1
         delay = min(FIRST_DELAY * 2.0 ** min(client.failures, 16), LONGEST_DELAY)
         client.failures += 1
+        client.waits = [due for due in client.waits if due > now] + [now + delay]
         while len(self._clients) > MOST_CLIENTS:
             self._clients.popitem(last=False)
         return delay
-
-    def done(self, address: str) -> None:
-        """The answer to a wrong guess is on its way."""
-        client = self._clients.get(network(address))
-        if client is not None and client.waiting:
-            client.waiting -= 1
 
 
 def network(address: str) -> str:

@@ -13,6 +13,7 @@ from loginrig import Clock, LoginRig, allows, basic
 from gfastcgi.auth.base import Allow, Deny
 from gfastcgi.auth.basic import BasicAuthorizer, Remembered, parse_basic
 from gfastcgi.auth.throttle import FORGIVEN_AFTER, LONGEST_DELAY, MOST_CLIENTS, MOST_WAITING, Throttle
+from gfastcgi.errors import ClientClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,7 +216,50 @@ def test_many_guesses_at_once_are_not_looked_at(rig: LoginRig) -> None:
     assert answered[0].response.headers["Retry-After"] == "5"
     release.set()
     gevent.joinall(guessing, raise_error=True)
+    rig.clock.now += LONGEST_DELAY
     assert allows(guard.check(ask("/", **basic("ann", "secret")), "/")) == "ann"
+
+
+@pytest.mark.parametrize("kind", ["plain", "htpasswd"])
+def test_a_guess_waits_when_its_client_does_not(rig: LoginRig, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever hangs up on a late answer has learned by then that it is a no; and leaves a trace."""
+    if kind == "htpasswd":
+        (rig.folder / "users").write_bytes(SLOW)
+    guard = rig.basic(kind)
+    guard._login._sleep = gevent.sleep
+    for number in range(MOST_WAITING):
+        guessing = gevent.spawn(guard.check, ask("/", **basic("ann", f"{number}" * 99)), "/")
+        while len(caplog.records) == number:
+            gevent.sleep(0)
+        guessing.kill(ClientClosed)
+    for number in range(3):
+        decision = guard.check(ask("/", **basic("ann", f"other {number}")), "/")
+        assert isinstance(decision, Deny)
+        assert decision.response.status_int == 429
+    assert len(caplog.records) == MOST_WAITING
+    assert "from 127.0.0.1 for /: 'ann': no such user, or not with this password" in caplog.messages[0]
+    rig.clock.now += LONGEST_DELAY
+    assert allows(guard.check(ask("/", **basic("ann", "secret" if kind == "plain" else "password")), "/")) == "ann"
+
+
+def test_a_client_that_leaves_during_a_slow_hash_keeps_its_turn(rig: LoginRig) -> None:
+    (rig.folder / "users").write_bytes(SLOW)
+    guard = rig.basic("htpasswd")
+    release, working = gevent.event.Event(), [0]
+
+    def slowly(work: Callable[[], bool]) -> bool:
+        working[0] += 1
+        release.wait()
+        return work()
+
+    guard._in_thread = slowly
+    for number in range(9):
+        guessing = gevent.spawn(guard.check, ask("/", **basic("ann", f"{number}")), "/")
+        gevent.idle()
+        guessing.kill(ClientClosed)
+    assert working == [1], "the next one is not begun before its thread is done"
+    release.set()
+    assert allows(guard.check(ask("/", **basic("ann", "password")), "/")) == "ann"
 
 
 def test_many_guesses_at_once_at_a_slow_hash_take_turns(rig: LoginRig) -> None:
@@ -243,6 +287,7 @@ def test_many_guesses_at_once_at_a_slow_hash_take_turns(rig: LoginRig) -> None:
     assert (rig.compared, set(at_once)) == (MOST_WAITING, {1})
     release.set()
     gevent.joinall(guessing, raise_error=True)
+    rig.clock.now += LONGEST_DELAY
     assert allows(guard.check(ask("/", **basic("ann", "password")), "/")) == "ann"
 
 
@@ -252,8 +297,8 @@ def test_the_throttle() -> None:
     assert [throttle.fail("10.0.0.1") for _ in range(6)][-1] == LONGEST_DELAY
     assert throttle.is_busy("10.0.0.1")
     assert not throttle.is_busy("10.0.0.2")
-    for _ in range(9):
-        throttle.done("10.0.0.1")
+    # They are due after 0.25, 0.5, 1, 2, 4 and 4 s.
+    clock.now += 1.0
     assert not throttle.is_busy("10.0.0.1")
     clock.now += FORGIVEN_AFTER + 1
     assert throttle.fail("10.0.0.1") == 0.25
@@ -265,4 +310,3 @@ def test_the_throttle() -> None:
     for number in range(MOST_CLIENTS):
         throttle.fail(f"c{number}")
     assert throttle.fail("2001:db8::1") == 0.25, "the oldest was forgotten"
-    throttle.done("nobody")
