@@ -160,7 +160,14 @@ GUARDS = [
         MEMORY,
     ),
     Guard("auth/cache.py", "or not self._stale_seconds or", "or", MEMORY),
-    Guard("auth/keys.py", ' if self._is_plain(value) else [(b"", value)]', "", "unit/test_auth_cache.py"),
+    Guard("auth/keys.py", ' if self._is_plain(cookie) else [(b"", cookie)]', "", "unit/test_auth_cache.py"),
+    Guard("auth/keys.py", "any(value.strip(_EMPTY) for _, value in found)", "bool(found)", "unit/test_auth_cache.py"),
+    Guard(
+        "auth/keys.py",
+        "in request.variables.items() if value)",
+        "in request.variables.items())",
+        "unit/test_auth_cache.py",
+    ),
     Guard(
         "auth/grants.py",
         'path.startswith(prefix if prefix.endswith("/") else prefix + "/")',
@@ -411,12 +418,11 @@ GUARDS = [
         "    if False:",
         "unit/test_wsgi.py",
     ),
-    Guard(
-        "wsgi/environ.py",
-        "in request.variables or variable_name(field) is None",
-        "in request.variables",
-        "unit/test_wsgi.py",
-    ),
+    Guard("wsgi/environ.py", "return key in told and", "return", "unit/test_wsgi.py"),
+    Guard("wsgi/environ.py", ' and key[len(b"HTTP_") :] not in request.variables', "", "unit/test_wsgi.py"),
+    Guard("wsgi/environ.py", '(authority if name == b"host" else value)', "value", "unit/test_wsgi.py"),
+    Guard("auth/python.py", "monotonic() - started > self.time_limit", "False", "unit/test_auth_python.py"),
+    Guard("server/authorizer.py", "monotonic() - started > limit", "False", "unit/test_fastcgi_server_roles.py"),
     Guard("wsgi/environ.py", "        guarded.pop(identity.decode(), None)\n", "        pass\n", "unit/test_wsgi.py"),
     Guard(
         "library/gateway.py",

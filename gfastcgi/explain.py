@@ -22,6 +22,7 @@ from gfastcgi.http.response import close_body
 from gfastcgi.record import Record, record
 from gfastcgi.request import Peer, Request
 from gfastcgi.resolve import Resource
+from gfastcgi.secrecy import without_secrets
 from gfastcgi.server.body import EMPTY
 from gfastcgi.site import Site
 
@@ -84,6 +85,8 @@ def explain(app: App, request: Request, *, shows_secrets: bool = False) -> Recor
     location = None
     if site.redirector is not None:
         location = site.redirector.apply(request.uri.decode("latin-1"), captures, origin_of(request))
+        if location is not None and not shows_secrets:
+            location = without_secrets("", location)
     place = site.locate(request.path)
     request.local = place.local
     found = record(request, site, place, shows_secrets=shows_secrets)

@@ -50,6 +50,8 @@ log = logging.getLogger("gfastcgi")
 _MOST_LOCAL_REDIRECTS = 5
 _ROOM = 32 << 20
 """Bytes of memory for the larger request bodies, all together."""
+_RECORDED = 16384
+"""Characters of what a client sent, that a line of the audit log may have."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
@@ -257,7 +259,7 @@ def _ask(request: Request, site: Site, place: Place) -> webob.Response | list[tu
     if site.audit is None:
         decision = chain.ask(place.gates, request, place.root, need=need)
     else:
-        known = record(request, site, place)
+        known = record(request, site, place, room=_RECORDED)
         decision = site.audit.follow(request, known, lambda: chain.ask(place.gates, request, place.root, need=need))
     if site.hygiene is not None and request.variables:
         site.hygiene.learn(request.variables.keys() - before if before else request.variables.keys())

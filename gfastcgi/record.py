@@ -1,12 +1,14 @@
 """What is known of a request before anybody is asked: settings, authorizers, route, all in one record.
 
 Contract: `gfastcgi explain` prints it, the audit log keeps it. Nothing is asked, opened or remembered for it; the
-functions that make it are those that serve. Secrets stand in it as their lengths, unless they are wanted.
+functions that make it are those that serve. Secrets stand in it as their lengths, unless they are wanted; so do what
+the keys of decisions are made of, and secret parameters of URLs.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +19,7 @@ from gfastcgi.cgi.metavars import variable_name
 from gfastcgi.config import Block
 from gfastcgi.request import Request
 from gfastcgi.resolve import Resource
-from gfastcgi.secrecy import is_secret
+from gfastcgi.secrecy import without_secrets
 from gfastcgi.site import Mounting, Own, Place, Responder, Site
 from gfastcgi.variables import responder_variables
 
@@ -27,32 +29,39 @@ Record = dict[str, Any]
 """Plain data, fit for JSON."""
 
 
-def record(request: Request, site: Site, place: Place, *, shows_secrets: bool = False) -> Record:
-    """The record of `request`, which `site` has adopted and which leads to `place`."""
-    return _Teller(request, site, place, shows_secrets).record()
+def record(
+    request: Request, site: Site, place: Place, *, shows_secrets: bool = False, room: int = sys.maxsize
+) -> Record:
+    """The record of `request`, which `site` has adopted and which leads to `place`.
+
+    `room` is about how many characters may be told of what the client sent; "..." stands for the rest.
+    """
+    return _Teller(request, site, place, shows_secrets, room).record()
 
 
 class _Teller:
-    def __init__(self, request: Request, site: Site, place: Place, shows_secrets: bool) -> None:
+    def __init__(self, request: Request, site: Site, place: Place, shows_secrets: bool, room: int) -> None:
         self._request = request
         self._site = site
         self._place = place
         self._shows_secrets = shows_secrets
+        self._room = room
+        self._credentials = {name for gate in place.gates if gate.keeper is not None for name in gate.keeper.headers}
 
     def record(self) -> Record:
         request, place = self._request, self._place
-        dropped = [name.decode("latin-1") for name in request.head.names if not _is_passed_on(name, request)]
+        dropped = sorted(name.decode("latin-1") for name in request.head.names if not _is_passed_on(name, request))
         return {
             "request": {
                 "method": request.method,
                 "host": request.authority,
-                "uri": request.original_uri.decode("latin-1"),
-                "path": request.path,
+                "uri": self._uri(request.original_uri),
+                "path": self._cut(request.path),
                 "peer": request.remote_addr,
             },
             "settings": [_told_block(block) for block in self._site.blocks],
-            "rewritten": request.uri.decode("latin-1") if request.uri != request.original_uri else None,
-            "dropped": sorted(dropped),
+            "rewritten": self._uri(request.uri) if request.uri != request.original_uri else None,
+            "dropped": [self._cut(name) for name in dropped if self._room > 0],
             "need": self._site.settings.authorizers,
             "authorizers": [] if place.to is Own.DENIAL else [self._gate(gate) for gate in place.gates],
             "route": self._route(),
@@ -103,12 +112,30 @@ class _Teller:
         return next(key for key, each in self._site.responders if each is responder)
 
     def _pairs(self, pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-        return {name.decode("latin-1"): self._value(name, value) for name, value in pairs}
+        told: dict[str, str] = {}
+        for name, value in pairs:
+            if self._room <= 0:
+                told["..."] = "..."
+                break
+            told[self._cut(name.decode("latin-1"))] = self._cut(self._value(name, value))
+        return told
 
     def _value(self, name: bytes, value: bytes) -> str:
-        if is_secret(name.decode("latin-1")) and not self._shows_secrets:
+        if self._shows_secrets:
+            return os.fsdecode(value)
+        field = name.removeprefix(b"HTTP_")
+        if fold(field) in self._credentials:
             return f"({len(value)} bytes)"
-        return os.fsdecode(value)
+        return without_secrets(field.decode("latin-1"), os.fsdecode(value))
+
+    def _uri(self, uri: bytes) -> str:
+        text = uri.decode("latin-1")
+        return self._cut(text if self._shows_secrets else without_secrets("", text))
+
+    def _cut(self, text: str) -> str:
+        """`text`, as far as there is room for it."""
+        room, self._room = max(self._room, 0), self._room - len(text)
+        return text if len(text) <= room else text[:room] + "..."
 
 
 def _is_passed_on(name: bytes, request: Request) -> bool:

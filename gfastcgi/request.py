@@ -194,7 +194,8 @@ class Request:
         self.rewrite(target)
         self.method = "GET" if self.method != "HEAD" else "HEAD"
         self.body = body
-        self.fields = [field for field in self.fields if not field[0].startswith(b"content-")]
+        # What the site let through, or dropped, is judged again by the site that the new target leads to.
+        self.fields = [field for field in self.head.fields if not field[0].startswith(b"content-")]
         self.variables = {}
         self.user = ""
 

@@ -32,7 +32,7 @@ def fold(field: bytes) -> bytes:
 
 class Hygiene:
     """The names of one site. `names` are variables or fields, `learned` those that several sites learn together;
-    `clock` is monotonic seconds, `tell` writes a line.
+    `clock` is monotonic seconds, `tell` writes a line (as `logging.warning`).
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Hygiene:
         allowed: Iterable[str],
         *,
         clock: Callable[[], float],
-        tell: Callable[[str], None],
+        tell: Callable[..., object],
         learned: set[bytes] | None = None,
     ) -> None:
         self._names = {fold(name).removeprefix(b"HTTP_") for name in (*IDENTITY, *names)}
@@ -111,7 +111,9 @@ class Hygiene:
                 request.variables[variable] = value if known is None else known + b", " + value
             else:
                 self.dropped += 1
-                self._warn(name, request, name, f"which names an identity: it was dropped ({self.dropped} so far)")
+                self._warn(
+                    fold(name), request, name, f"which names an identity: it was dropped ({self.dropped} so far)"
+                )
         if len(kept) != len(request.fields):
             request.fields = kept
 
@@ -122,7 +124,5 @@ class Hygiene:
             if len(self._told) >= _MOST_LEARNED:
                 self._told.clear()
             self._told[kind] = now + _TELL_AGAIN_SECONDS
-            self._tell(
-                f"request {request.id}: the client at {request.remote_addr} sent the field {name.decode('latin-1')!r}, "
-                f"{what}"
-            )
+            told = request.id, request.remote_addr, name.decode("latin-1"), what
+            self._tell("request %s: the client at %s sent the field %r, %s", *told)

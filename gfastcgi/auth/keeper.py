@@ -97,6 +97,11 @@ class Keeper:
     def __repr__(self) -> str:
         return f"<Keeper {self._key} {self._cache!r} {self._grants!r}>"
 
+    @property
+    def headers(self) -> frozenset[bytes]:
+        """The fields by which clients are known, as CGI spells them without HTTP_."""
+        return self._keys.credentials
+
     def outlook(self, request: Request) -> tuple[CacheConfig, bool]:
         """What is kept of decisions, and whether that holds for `request`: it shows a credential."""
         return self._config, self._who(request) is not None

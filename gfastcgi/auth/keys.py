@@ -22,6 +22,8 @@ Who: TypeAlias = tuple[Any, ...]
 Where: TypeAlias = tuple[str, ...]
 
 _LONG = 1024
+_EMPTY = b' \t"'
+"""What a cookie is made of that was taken away: nobody is known by it."""
 
 
 class _Peer(Protocol):
@@ -52,7 +54,8 @@ class KeyMaker:
     """Makes the keys of one authorizer's decisions. Raises `InvalidValue` for a key without a credential."""
 
     __slots__ = (
-        "_cookies", "_has_address", "_has_method", "_headers", "_is_plain", "_moved", "_where", "has_where", "vary",
+        "_cookies", "_has_address", "_has_method", "_headers", "_is_plain", "_moved", "_where", "credentials",
+        "has_where", "vary",
     )  # fmt: skip
 
     def __init__(self, config: CacheConfig) -> None:
@@ -64,6 +67,8 @@ class KeyMaker:
         self._headers = {name.encode(): name not in NO_CREDENTIALS for kind, name in config.key if kind == "header"}
         self._moved = {b"HTTP_" + fold(name): is_one for name, is_one in self._headers.items()}
         """What becomes of those that `fastcgi.allow-fields` lets through: variables, which count anyway."""
+        self.credentials = frozenset(name.removeprefix(b"HTTP_") for name, is_one in self._moved.items() if is_one)
+        """The fields of the key that say who a client is, as CGI spells them without HTTP_."""
         self._has_address = ("address", "") in config.key
         self._has_method = ("method", "") in config.key
         self._where = [_place(kind, name) for kind, name in config.key if kind in ("path", "prefix", "query")]
@@ -81,18 +86,22 @@ class KeyMaker:
         """
         inputs: list[tuple[bytes, ...]] = []
         has_credential = False
-        cookies, headers = self._cookies, self._headers
+        cookies, headers, cookie = self._cookies, self._headers, b""
         for name, value in request.fields:
-            if name == b"cookie" and cookies is not None:
-                found = cookies(value)
-                has_credential = has_credential or bool(found)
-                # Programs read other spellings in ways of their own: such a field counts whole.
-                inputs += found if self._is_plain(value) else [(b"", value)]
+            if name == b"cookie":
+                # As it is sent to programs.
+                cookie = b"%b; %b" % (cookie, value) if cookie else value
             if name in headers and value:
                 inputs.append((b"header", name, value))
                 has_credential = has_credential or headers[name]
+        if cookie and cookies is not None:
+            found = cookies(cookie)
+            has_credential = has_credential or any(value.strip(_EMPTY) for _, value in found)
+            # Programs read other spellings in ways of their own: such cookies count whole.
+            inputs += found if self._is_plain(cookie) else [(b"", cookie)]
         if request.variables:
-            has_credential = has_credential or any(self._moved.get(name) for name in request.variables)
+            shown = (name for name, value in request.variables.items() if value)
+            has_credential = has_credential or any(self._moved.get(name) for name in shown)
         if not has_credential or (headers and not headers.keys().isdisjoint(_hop_by_hop(request.fields))):
             return None
         if len(inputs) > 1 or (inputs and len(inputs[0][-1]) > _LONG):
@@ -111,8 +120,8 @@ class KeyMaker:
 
 
 def _cookie_finder(names: list[bytes]) -> Callable[[bytes], list[tuple[bytes, bytes]]]:
-    """Finds the cookies `names` that have a value; all of a name that comes twice (RFC 6265 section 5.4)."""
-    found = re.compile(b"(?:^|;)[ \\t]*(" + b"|".join(map(re.escape, names)) + b")=([^;]+)")
+    """Finds the cookies `names`, empty ones as well; all of a name that comes twice (RFC 6265 section 5.4)."""
+    found = re.compile(b"(?:^|;)[ \\t]*(" + b"|".join(map(re.escape, names)) + b")=([^;]*)")
     return found.findall
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
 from os.path import abspath, dirname
+from time import monotonic
 from typing import Any, overload
 from urllib.parse import unquote_to_bytes
 
@@ -41,7 +42,7 @@ _NOT_ASKED_WITH = ["HTTP_" + name.decode().upper().replace("-", "_") for name in
 class PythonAuthorizer:
     """Asks `function`; called itself, it is that function. `time_limit` is seconds, 0: none.
 
-    The limit ends what waits by gevent; nothing ends a function that computes.
+    The limit ends what waits by gevent; nothing ends a function that computes, but its answer comes too late to count.
     """
 
     transport = "python"
@@ -71,6 +72,7 @@ class PythonAuthorizer:
             asked.environ.pop(name, None)
         errors = asked.environ["wsgi.errors"] = ErrorStream(partial(_tell, request))
         late = BackendTimeout
+        started = monotonic()
         timeout = gevent.Timeout.start_new(self.time_limit or None)
         try:
             answer = self._call(asked)
@@ -95,6 +97,9 @@ class PythonAuthorizer:
         finally:
             timeout.close()
             errors.flush()
+        if self.time_limit and monotonic() - started > self.time_limit:
+            # It computed all the while, or took the time-out for an error of its own.
+            raise late(f"the authorizer {self.__name__} took more than {self.time_limit:g} s")
         return self._decision(answer, request)
 
     def _call(self, asked: webob.Request) -> Any:

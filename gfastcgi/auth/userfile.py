@@ -1,7 +1,8 @@
 """Files of users and groups, read again when they change.
 
 Contract: what cannot be read raises OSError, which denies. A file is looked at for each request, and parsed again when
-its time, size or inode is another one; one that was just written is read until its time is certain to tell.
+one of its times, its size or its inode is another one; one that was just written is read until its times are certain
+to tell.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class UserFile(Generic[T]):
         self._now = now
         self._known: tuple[T, int] | None = None
         self._data = b""
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._generation = 0
 
     def __repr__(self) -> str:
@@ -45,7 +46,8 @@ class UserFile(Generic[T]):
         with open(self.filename, "rb") as file:
             status = os.fstat(file.fileno())
             data = file.read()
-        is_certain = abs(self._now() - status.st_mtime) > _UNCERTAIN_SECONDS
+        now = self._now()
+        is_certain = all(abs(now - written) > _UNCERTAIN_SECONDS for written in (status.st_mtime, status.st_ctime))
         self._stamp = _stamp(status) if is_certain else None
         if self._known is not None and data == self._data:
             return self._known
@@ -54,5 +56,6 @@ class UserFile(Generic[T]):
         return self._parse(data), self._generation
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_mtime_ns, status.st_size, status.st_ino
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    # Whoever copies a file may set its time, but not that of its last change.
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

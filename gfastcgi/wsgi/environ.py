@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 from gfastcgi.auth.hygiene import IDENTITY
-from gfastcgi.cgi.metavars import variable_name
+from gfastcgi.cgi.metavars import field_variables
 from gfastcgi.errors import BadRequest
 from gfastcgi.http.request import RequestHead
 from gfastcgi.http.target import check_authority, parse_target
@@ -35,12 +35,16 @@ def request_of(environ: Mapping[str, Any], body: Body = EMPTY) -> Request:
     target = parse_target((encoded or "/").encode() + (b"?" + query if query else b""))
     if not _is_beneath(target.path, _script_name(environ)):
         raise BadRequest(f"the path leads out of {_script_name(environ)!r}")
-    fields = [(name, value) for key, value in environ.items() if (name := _field_name(key)) and isinstance(value, str)]
+    host = _text(environ, "HTTP_HOST")
+    authority = check_authority(host.encode("latin-1", "replace")) if host else ""
+    fields: list[tuple[bytes, bytes]] = []
+    for key, value in environ.items():
+        if (name := _field_name(key)) and isinstance(value, str):
+            # One spelling of the host for all who compare it (RFC 9110 section 4.2.3).
+            fields.append((name, (authority if name == b"host" else value).encode("latin-1", "replace")))
     version = "1.0" if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else "1.1"
-    encoded_fields = [(name, value.encode("latin-1", "replace")) for name, value in fields]
-    head = RequestHead(environ["REQUEST_METHOD"], target, version, encoded_fields)
-    if environ.get("HTTP_HOST"):
-        head.authority = check_authority(environ["HTTP_HOST"].encode("latin-1", "replace"))
+    head = RequestHead(environ["REQUEST_METHOD"], target, version, fields)
+    head.authority = authority
     remote = _text(environ, "REMOTE_ADDR"), _port(environ, "REMOTE_PORT")
     local = _text(environ, "SERVER_NAME"), _port(environ, "SERVER_PORT")
     peer = Peer(remote, local, scheme=environ.get("wsgi.url_scheme", "http"))
@@ -49,10 +53,13 @@ def request_of(environ: Mapping[str, Any], body: Body = EMPTY) -> Request:
 
 
 def guarded_environ(environ: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """What an application behind the gate gets: the canonical path, and identities that authorizers set, no others."""
-    guarded = {
-        name: value for name, value in environ.items() if not (name.startswith("HTTP_") and _is_forged(name, request))
-    }
+    """What an application behind the gate gets: the canonical path and host, the fields that authorizers are told of,
+    and identities that authorizers set, no others.
+    """
+    told = field_variables(request.fields)
+    guarded = {name: value for name, value in environ.items() if _is_passed_on(name, told, request)}
+    if "HTTP_HOST" in guarded:
+        guarded["HTTP_HOST"] = request.authority
     # Who somebody is, is for the authorizers alone to say, not for the server either.
     for identity in IDENTITY:
         guarded.pop(identity.decode(), None)
@@ -63,13 +70,12 @@ def guarded_environ(environ: Mapping[str, Any], request: Request) -> dict[str, A
     return guarded
 
 
-def _is_forged(name: str, request: Request) -> bool:
-    """True for fields that would speak in the name of a proxy, or of an authorizer, and for those taken away before."""
-    if name in _HOP_BY_HOP:
-        return False
-    field = _field_name(name)
-    is_gone = request.fields is not request.head.fields and all(field != kept for kept, _ in request.fields)
-    return is_gone or name[len("HTTP_") :].encode("latin-1") in request.variables or variable_name(field) is None
+def _is_passed_on(name: str, told: Mapping[bytes, bytes], request: Request) -> bool:
+    """False for fields that no authorizer was `told` of, and for those that would speak in an authorizer's name."""
+    if not name.startswith("HTTP_") or name in _HOP_BY_HOP:
+        return True
+    key = name.encode("latin-1", "replace")
+    return key in told and key[len(b"HTTP_") :] not in request.variables
 
 
 def _field_name(key: str) -> bytes:

@@ -163,6 +163,30 @@ def test_the_audit_log_holds_the_same(
         assert "SID" not in json.dumps(line)
 
 
+def test_secrets_and_the_size_of_the_audit_log(
+    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    """What a site takes for a credential is one; and a client does not choose how long a line is."""
+    guard = backend(lambda seen: answer("Status: 403\r\n\r\nno"))
+    log = tmp_path / "audit.json"
+    gates = "".join(
+        f'fastcgi.server += ( "{key}" => (( {guard.option}, "mode" => "authorizer", "independent" => "enable", '
+        '"cache" => ( "key" => ( "header:X-Ticket" ) ) )) )\n'
+        for key in ("/files/", "/files", ".txt")
+    )
+    site = gateway(f'server.document-root = "{tmp_path}"\nfastcgi.audit-log = "{log}"\n{gates}')
+    secrets = {"X_Ticket": "T1hush", "Auth": "T2hush", "Referer": "http://a/?code=T3hush&x=1", "Pin": "T4hush"}
+    big = {f"X_Big_{number}": "\xff" * 6000 for number in range(8)}
+    for fields in (secrets, big):
+        assert site.request("GET", "/files/a.txt?access_token=T5hush&y=1", **fields).status == 403
+    wait_until(lambda: log.exists() and len(log.read_text().splitlines()) == 2, "two lines")
+    small, large = log.read_text().splitlines()
+    assert "hush" not in small + large
+    assert ("access_token=(6 bytes)&y=1" in small, "code=(6 bytes)&x=1" in small) == (True, True)
+    assert len(large) < 6 * 16384 + 8192
+    assert json.loads(large)["authorizers"][2]["sends"]["..."] == "..."
+
+
 def test_the_audit_log(site: tuple[Gateway, ScriptedBackend, ScriptedBackend], tmp_path: Path) -> None:
     """A line for each decision, with the names of `explain`; a rotation by SIGHUP loses none."""
     gateway, guard, _ = site

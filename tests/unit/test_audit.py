@@ -107,7 +107,7 @@ def test_ids_are_those_of_one_process() -> None:
     """Logs of several workers, and of several starts, are read together."""
     code = (
         "import os; from gfastcgi import request; ids = lambda: print(next(request._next_id), next(request._next_id),"
-        " flush=True); ids(); child = os.fork(); ids(); child and os.waitpid(child, 0)"
+        " flush=True); ids(); child = os.fork(); child and os.waitpid(child, 0); ids()"
     )
     printed = [subprocess.check_output([sys.executable, "-c", code], text=True) for _ in range(2)]
     words = [word.split("-") for word in " ".join(printed).split()]

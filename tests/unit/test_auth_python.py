@@ -12,6 +12,7 @@ from filerig import ask
 from webob.exc import HTTPFound, HTTPUnauthorized
 
 from gfastcgi import Allow, authorizer
+from gfastcgi.auth import python as auth_python
 from gfastcgi.auth.base import Deny
 from gfastcgi.auth.python import PythonAuthorizer, load
 from gfastcgi.errors import AnswerStalled, BackendTimeout, BadCGIResponse, ClientClosed, InvalidValue
@@ -187,6 +188,22 @@ def test_its_time_is_limited() -> None:
     with pytest.raises(RuntimeError, match="the authorizer timing failed"):
         timing.check(ask("/"), "/")
     assert PythonAuthorizer(lambda request: True, time_limit=0).check(ask("/"), "/") == Allow()
+
+
+def test_a_late_yes_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing ends a function that computes, or that takes its time-out for an error of its own."""
+    now = [100.0]
+    monkeypatch.setattr(auth_python, "monotonic", lambda: now[0])
+
+    @authorizer(time_limit=5)
+    def computing(request: webob.Request) -> bool:
+        now[0] += float(request.query_string)
+        return True
+
+    assert computing.check(ask("/?5"), "/") == Allow()
+    with pytest.raises(BackendTimeout, match="the authorizer computing took more than 5 s"):
+        computing.check(ask("/?5.1"), "/")
+    assert PythonAuthorizer(computing.function, time_limit=0).check(ask("/?99"), "/") == Allow()
 
 
 def test_so_is_the_time_of_its_answer() -> None:

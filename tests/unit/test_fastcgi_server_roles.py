@@ -17,6 +17,7 @@ from gfastcgi import authorizer
 from gfastcgi.auth.base import Allow, Deny
 from gfastcgi.fcgi import constants as c
 from gfastcgi.fcgi.connection import EndRequest
+from gfastcgi.server import authorizer as server_authorizer
 from gfastcgi.server.fastcgi import FastCGIServer
 
 if TYPE_CHECKING:
@@ -88,6 +89,20 @@ def test_the_decorator_and_its_time_limit(rig: Rig) -> None:
     assert b"Variable-REMOTE_USER: GET" in client.request(role=c.AUTHORIZER).head
     assert client.request(role=c.AUTHORIZER, pairs=params(REQUEST_METHOD="POST")).head.startswith(b"Status: 500 ")
     assert client.request(role=c.RESPONDER).end == EndRequest(1, 0, c.UNKNOWN_ROLE)
+
+
+def test_a_late_yes_is_none(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(server_authorizer, "monotonic", lambda: now[0])
+
+    @authorizer(time_limit=5)
+    def guard(request: webob.Request) -> bool:
+        now[0] += 6 if request.method == "POST" else 5
+        return True
+
+    client = rig.serve(authorizer=guard)
+    assert client.request(role=c.AUTHORIZER).head.startswith(b"Status: 200 ")
+    assert client.request(role=c.AUTHORIZER, pairs=params(REQUEST_METHOD="POST")).head.startswith(b"Status: 500 ")
 
 
 @pytest.mark.parametrize(("status", "answered"), [(403, 403), (302, 302), (200, 500)])

@@ -102,6 +102,23 @@ def test_groups() -> None:
     }  # fmt: skip
 
 
+def test_a_file_that_took_another_ones_time_and_size_is_read_again(tmp_path: Path) -> None:
+    """As `rsync --inplace --times` and `cp -p` write it: a user who is removed is out."""
+    path = tmp_path / "users"
+
+    def write(data: bytes) -> os.stat_result:
+        path.write_bytes(data)
+        os.utime(path, (1000, 1000))
+        return os.stat(path)
+
+    before = write(b"ann:a")
+    fresh, old = UserFile(str(path), bytes), UserFile(str(path), bytes, lambda: before.st_ctime + 60)
+    assert fresh.load()[0] == old.load()[0] == b"ann:a"
+    while write(b"bob:b").st_ctime_ns == before.st_ctime_ns:
+        pass  # the kernel's clock for files has ticks
+    assert fresh.load()[0] == old.load()[0] == b"bob:b"
+
+
 def test_a_file_is_read_again_when_it_changed(tmp_path: Path) -> None:
     path = tmp_path / "users"
     path.write_bytes(b"one")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.config import HostConfig
 from gfastcgi.fcgi.params import decode_pairs
 from gfastcgi.http.request import RequestHead
@@ -149,6 +150,17 @@ def test_an_authorizer_is_told_the_file_that_would_be_served() -> None:
         assert found == dict(authorizer_variables(request, "/www", HOST))
         names.append(found[b"SCRIPT_FILENAME"])
     assert names == [b"/www/al/private/", b"/www/private/", b"/www/private/index.html"]
+
+
+def test_behind_a_local_redirect_a_field_is_let_through_again() -> None:
+    request = ask("/open", x_custom="a", content_type="text/plain", remote_user="eve")
+    site = Hygiene((), ("X-Custom",), clock=lambda: 0.0, tell=lambda *_: None)
+    site.apply(request)
+    request.redirect_locally(parse_target(b"/private/a"), EMPTY)
+    site.apply(request)
+    found = dict(authorizer_variables(request, "/www", HOST))
+    assert found[b"HTTP_X_CUSTOM"] == b"a"
+    assert {b"HTTP_REMOTE_USER", b"CONTENT_TYPE", b"HTTP_CONTENT_TYPE"}.isdisjoint(found)
 
 
 def test_an_authorizer_judges_what_is_to_be_served() -> None:

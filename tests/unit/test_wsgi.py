@@ -12,6 +12,7 @@ import webob
 
 from gfastcgi import AuthorizerMiddleware, CacheConfig, HostConfig, PrivateFiles, authorizer_at
 from gfastcgi.auth.base import Allow, Decision, Deny
+from gfastcgi.cgi.metavars import field_variables
 from gfastcgi.errors import BackendTimeout, BadRequest, InvalidValue
 from gfastcgi.wsgi.environ import guarded_environ, request_of
 
@@ -93,7 +94,7 @@ def test_what_the_request_knows() -> None:
     ))  # fmt: skip
     assert (request.path, request.authority, request.version, request.body.read()) == ("/app/x", "a:81", "1.0", b"")
     assert dict(request.fields) == {
-        b"host": b"A:81", b"x-b": b"1", b"content-type": b"a/b", b"content-length": b"4",
+        b"host": b"a:81", b"x-b": b"1", b"content-type": b"a/b", b"content-length": b"4",
     }  # fmt: skip
     peer = request.peer
     assert (peer.remote_addr, peer.remote_port, peer.server_addr, peer.server_port, peer.scheme) == (
@@ -112,6 +113,30 @@ def test_what_the_application_may_know() -> None:
     changed = {"PATH_INFO": "/b", "LEVEL": "1", "REMOTE_EMAIL": "\xc3\xa9"}
     gone = {"HTTP_REMOTE_USER", "HTTP_AUTH_TYPE", "HTTP_LEVEL", "HTTP_PROXY", "REMOTE_USER"}
     assert guarded == {name: value for name, value in {**environ, **changed}.items() if name not in gone}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"HTTP_CONNECTION": "keep-alive, X-Impersonate", "HTTP_X_IMPERSONATE": "root"}, {"HTTP_X_IMPERSONATE": ""}],
+)
+def test_what_no_authorizer_is_told_no_application_is(fields: dict[str, str]) -> None:
+    """RFC 9110 section 7.6.1: a client could hide a field from the one, and show it to the other."""
+    environ = environ_of("/", HTTP_COOKIE="a=1", **fields)
+    request = request_of(environ)
+    assert b"HTTP_X_IMPERSONATE" not in field_variables(request.fields)
+    guarded = guarded_environ(environ, request)
+    assert "HTTP_X_IMPERSONATE" not in guarded
+    assert guarded["HTTP_COOKIE"] == "a=1"
+
+
+@pytest.mark.parametrize("host", ["Private.Example", "private.example.", "private.example:"])
+def test_the_host_has_one_spelling(host: str) -> None:
+    """What is decided about it is kept under that one, and no other is seen by whoever decides, or serves."""
+    environ = environ_of("/", HTTP_HOST=host)
+    request = request_of(environ)
+    assert request.webob().host.partition(":")[0] == request.authority == "private.example"
+    assert request.field(b"host") == b"private.example"
+    assert guarded_environ(environ, request)["HTTP_HOST"] == "private.example"
 
 
 class Known(Fixed):
