@@ -153,7 +153,7 @@ def test_an_authorizer_is_told_the_file_that_would_be_served() -> None:
 
 
 def test_behind_a_local_redirect_a_field_is_let_through_again() -> None:
-    request = ask("/open", x_custom="a", content_type="text/plain", remote_user="eve")
+    request = ask("/open", **{"x-custom": "a", "content-type": "text/plain", "remote-user": "eve"})
     site = Hygiene((), ("X-Custom",), clock=lambda: 0.0, tell=lambda *_: None)
     site.apply(request)
     request.redirect_locally(parse_target(b"/private/a"), EMPTY)
