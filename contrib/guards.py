@@ -20,7 +20,7 @@ GUARDS = [
     Guard(
         "auth/fastcgi.py", "head.status == 200 and (", "200 <= head.status < 300 and (", "interop/test_conformance.py"
     ),
-    Guard("auth/fastcgi.py", "(head.has_status or not require_status)", "True", "unit/test_auth.py"),
+    Guard("auth/fastcgi.py", "(head.has_status or not host.require_status)", "True", "unit/test_auth.py"),
     Guard("auth/fastcgi.py", "if exchange.app_status != 0:", "if False:", "unit/test_auth.py"),
     Guard("auth/fastcgi.py", "body = self._read_whole(exchange)", 'body = b""', "unit/test_auth.py"),
     Guard("auth/fastcgi.py", "if len(body) > _LARGEST_DENIAL:", "if False:", "unit/test_auth.py"),
@@ -160,6 +160,7 @@ GUARDS = [
         MEMORY,
     ),
     Guard("auth/cache.py", "or not self._stale_seconds or", "or", MEMORY),
+    Guard("auth/fastcgi.py", "if not is_named and any(", "if False and any(", "unit/test_auth.py"),
     Guard("auth/keys.py", ' if self._is_plain(cookie) else [(b"", cookie)]', "", "unit/test_auth_cache.py"),
     Guard("auth/keys.py", "any(value.strip(_EMPTY) for _, value in found)", "bool(found)", "unit/test_auth_cache.py"),
     Guard(

@@ -56,13 +56,13 @@ class FastCGIAuthorizer:
         try:
             head = exchange.start()
             body = self._read_whole(exchange)
-            require_status = exchange.host is None or exchange.host.require_status
+            host = exchange.host or self._pool.hosts[0].config
         finally:
             exchange.close()
-        if head.status == 200 and (head.has_status or not require_status):
+        if head.status == 200 and (head.has_status or not host.require_status):
             if exchange.app_status != 0:
                 raise UnexpectedStatus(f"the authorizer {self.key} said 200 with app_status {exchange.app_status}")
-            return _allow(head.fields)
+            return _allow(head.fields, is_named=bool(host.script) or host.mode_compat == "lighttpd")
         return Deny(_denial(head, body))
 
     def question(self, request: Request, root: str) -> Question:
@@ -83,7 +83,10 @@ class FastCGIAuthorizer:
 
 
 @lru_cache(maxsize=256)
-def _allow(fields: tuple[tuple[str, str], ...]) -> Allow:
+def _allow(fields: tuple[tuple[str, str], ...], *, is_named: bool) -> Allow:
+    """The yes that `fields` say. `is_named`: the program that ran is the one that was meant to decide."""
+    if not is_named and any(name.lower() == "x-powered-by" and value.startswith("PHP") for name, value in fields):
+        raise BadCGIResponse('PHP ran, or printed, the private file itself: "script" has to name the authorizer')
     variables: dict[bytes, bytes] = {}
     cookies: list[tuple[str, str]] = []
     for name, value in fields:

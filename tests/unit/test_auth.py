@@ -78,6 +78,15 @@ def test_allow(guard: Guard) -> None:
     assert (seen.params["FCGI_ROLE"], seen.params["SCRIPT_FILENAME"]) == (b"AUTHORIZER", b"/www/x/y")
 
 
+def test_php_without_a_script_has_decided_nothing(guard: Guard) -> None:
+    """It ran, or printed, what SCRIPT_FILENAME names: the private file."""
+    yes = answer("Status: 200\r\nX-Powered-By: PHP/8.2.1\r\n\r\nsecret")
+    with pytest.raises(BadCGIResponse, match='"script" has to name the authorizer'):
+        guard.check(yes)
+    assert guard.check(yes, script="/srv/gate.php") == guard.check(yes, mode_compat="lighttpd") == Allow()
+    assert guard.check(answer("Status: 200\r\nX-Powered-By: Perl\r\n\r\n")) == Allow()
+
+
 def test_deny(guard: Guard) -> None:
     fields = "WWW-Authenticate: Basic\r\nVariable-A: 1\r\nX-Sendfile: /etc/passwd\r\nContent-Length: 9\r\n"
     decision = guard.check(answer(f"Status: 401 Who\r\n{fields}\r\nno"))
