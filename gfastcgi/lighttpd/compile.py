@@ -10,21 +10,22 @@ from dataclasses import fields
 from typing import Any
 
 from gfastcgi.config import Address, Block, Condition, Config, RewriteRule, ServerConfig, Settings, Where
-from gfastcgi.errors import ConfigSyntaxError, InvalidValue
+from gfastcgi.errors import ConfigSyntaxError, InvalidValue, UnknownOption
 from gfastcgi.lighttpd.conditions import SOCKET, canonical, parse_address
 from gfastcgi.lighttpd.evaluate import Scope, Setting
 from gfastcgi.lighttpd.hosts import HostMaker
 from gfastcgi.lighttpd.kinds import Context
-from gfastcgi.lighttpd.nodes import Array, describe
+from gfastcgi.lighttpd.nodes import describe
 from gfastcgi.lighttpd.options import DIRECTIVES, Option
-from gfastcgi.lighttpd.report import Report, nearest
-from gfastcgi.lighttpd.unserved import UNSAFE, UNSERVED, unsafe_reason
+from gfastcgi.lighttpd.report import Report, nearest, nearest_name
+from gfastcgi.lighttpd.unserved import UNSAFE, UNSERVED, is_off, misspelling_reason, unsafe_reason
 
 __all__ = ["compile_config"]
 
 MIN_SECRET = 32
 """Characters of `fastcgi.cache-secret`."""
 
+_KNOWN = [*DIRECTIVES, *UNSERVED, *(name for name in UNSAFE if not name.endswith("."))]
 _ORDER = {name: position for position, name in enumerate(DIRECTIVES)}
 
 
@@ -112,16 +113,20 @@ class _Compiler:
             chosen[option.name] = value
 
     def unknown(self, key: str, setting: Setting) -> None:
-        reason = unsafe_reason(key)
-        is_off = setting.value in ("", "disable", 0) or (isinstance(setting.value, Array) and not setting.value.items)
-        if reason and not is_off:
-            message = f"{setting.name} is not served yet, and serving without it would be unsafe: {reason}"
+        name, reason = setting.name, unsafe_reason(key)
+        if reason and not is_off(setting.value):
+            message = f"{name} is not served yet, and serving without it would be unsafe: {reason}"
             self.report.error(InvalidValue, message, setting.where)
         elif reason or key in UNSERVED:
-            self.report.warn(f"{setting.name} is known, but not served yet", setting.where)
+            self.report.warn(f"{name} is known, but not served yet", setting.where)
         else:
-            known = [*DIRECTIVES, *UNSERVED, *(name for name in UNSAFE if not name.endswith("."))]
-            self.report.warn(f"unknown directive {setting.name}{nearest(setting.name, known)}", setting.where)
+            message = f"unknown directive {name}{nearest(name, _KNOWN)}"
+            reason = misspelling_reason(key, nearest_name(name, _KNOWN), setting.value)
+            if reason and not is_off(setting.value):
+                message += f", and serving without it may be unsafe: {reason}"
+                self.report.error(UnknownOption, message, setting.where)
+            else:
+                self.report.warn(message, setting.where)
 
     def listeners(self, chosen: dict[str, Any]) -> tuple[Address, ...]:
         """`server.bind` with `server.port`, and each `$SERVER["socket"] == "..."`, as lighttpd listens."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from gfastcgi.config import Where
 from gfastcgi.errors import ConfigError, ConfigErrors
 
-__all__ = ["ConfigWarning", "Report", "nearest"]
+__all__ = ["ConfigWarning", "Report", "nearest", "nearest_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,13 @@ class Report:
             raise ConfigErrors(ordered, self.warnings)
 
 
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """The one of `known` that `name` may stand for, or "" when nothing comes near."""
+    matches = difflib.get_close_matches(name.lower().replace("_", "-"), list(known), 1)
+    return matches[0] if matches else ""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; the nearest known is "..."`, or "" when nothing comes near."""
-    matches = difflib.get_close_matches(name.lower().replace("_", "-"), list(known), 1)
-    return f'; the nearest known is "{matches[0]}"' if matches else ""
+    found = nearest_name(name, known)
+    return f'; the nearest known is "{found}"' if found else ""

@@ -5,7 +5,9 @@ Contract: a site whose access control, or whose way of handling files, is not un
 
 from __future__ import annotations
 
-__all__ = ["UNSAFE", "UNSERVED", "unsafe_reason"]
+from gfastcgi.lighttpd.nodes import Array, Value
+
+__all__ = ["UNSAFE", "UNSERVED", "is_off", "misspelling_reason", "unsafe_reason"]
 
 _ACCESS = "it restricts access"
 _SOURCE = "the files that it handles would be sent as they are"
@@ -13,7 +15,14 @@ _DOCROOT = "it chooses the document root"
 _ADDRESS = "it decides which address a request comes from"
 
 UNSAFE = {
-    "auth.": _ACCESS,
+    "auth.backend.dbi": _ACCESS,
+    "auth.backend.gssapi.": _ACCESS,
+    "auth.backend.ldap.": _ACCESS,
+    "auth.backend.mysql.": _ACCESS,
+    "auth.backend.pam.": _ACCESS,
+    "auth.backend.sasl.": _ACCESS,
+    "auth.debug": _ACCESS,
+    "auth.extern-authn": _ACCESS,
     "secdownload.": _ACCESS,
     "evasive.": _ACCESS,
     "trigger-before-download.": _ACCESS,
@@ -38,6 +47,12 @@ UNSAFE = {
     "ssi.extension": _SOURCE,
 }
 """Directives, and beginnings of directives (those that end in a dot), that make serving without them unsafe."""
+
+_ACCESS_OPTIONS = frozenset({
+    "fastcgi.allow-fields", "fastcgi.authorizers", "fastcgi.identity-fields", "fastcgi.map-extensions",
+    "fastcgi.server", "static-file.exclude-extensions", "url.access-allow", "url.access-deny", "wsgi.server",
+})  # fmt: skip
+"""Served directives that say who may see what, beside `auth.*`: where one of them is misspelled, the site is open."""
 
 _NAMES = """
     accesslog.escaping accesslog.syslog-level accesslog.use-syslog
@@ -97,3 +112,26 @@ def unsafe_reason(name: str) -> str:
         if name == known or (known.endswith(".") and name.startswith(known)):
             return reason
     return ""
+
+
+def misspelling_reason(name: str, known: str, value: Value | None) -> str:
+    """Why a site cannot be served without the unknown directive `name` (in lower case), or "".
+
+    `known` is the nearest name that is known, "" for none.
+    """
+    if value is not None and _has_authorizer(value):
+        return "it names an authorizer"
+    if name.startswith("auth.") or known.startswith("auth.") or known in _ACCESS_OPTIONS:
+        return "it may restrict access"
+    return unsafe_reason(known)
+
+
+def is_off(value: Value | None) -> bool:
+    """Whether a directive with this value does nothing."""
+    return value in ("", "disable", 0) or (isinstance(value, Array) and not value.items)
+
+
+def _has_authorizer(value: Value) -> bool:
+    if not isinstance(value, Array):
+        return False
+    return any((item.key, item.value) == ("mode", "authorizer") or _has_authorizer(item.value) for item in value)

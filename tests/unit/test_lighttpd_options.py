@@ -232,6 +232,45 @@ def test_what_would_be_unsafe_to_pass_over(name: str) -> None:
     assert message.startswith(f"{name.upper()} is not served yet, and serving without it would be unsafe: ")
 
 
+AUTHORIZER = '( "/a" => (( "host" => "h", "mode" => "authorizer" )) )'
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "known"),
+    [
+        ("fastcgi.servr", '( ".php" => (( "host" => "h" )) )', "fastcgi.server"),
+        ("FastCGI.Servers", '( ".php" => (( "host" => "h" )) )', "fastcgi.server"),
+        ("fcgi.server", '( ".php" => (( "host" => "h" )) )', "scgi.server"),
+        ("fastcgi.authorisers", '"any"', "fastcgi.authorizers"),
+        ("fastcgi.identity-field", '( "X-User" )', "fastcgi.identity-fields"),
+        ("auth.requir", '( "/" => ( "method" => "basic" ) )', "auth.require"),
+        ("auht.require", '( "/" => ( "method" => "basic" ) )', "auth.require"),
+        ("auth.backends", '"plain"', "auth.backend"),
+        ("auth.zzz.qqq.zzz.qqq", "1", ""),
+        ("url.acces-deny", '( "~" )', "url.access-deny"),
+        ("url.access_alow", '( "~" )', "url.access-allow"),
+        ("wsgi.serv", '( "/" => "a:b" )', "wsgi.server"),
+        ("static-file.exclude-extension", '( ".php" )', "static-file.exclude-extensions"),
+        ("secure.zzz", AUTHORIZER, ""),
+        ("server.prot", AUTHORIZER, "server.port"),
+        ("ssl.enginee", '"enable"', "ssl.engine"),
+    ],
+)
+def test_a_misspelled_directive_of_access_is_a_fault(name: str, value: str, known: str) -> None:
+    advice = f'; the nearest known is "{known}"' if known else ""
+    for text in (f"{name} = {value}", f'$HTTP["url"] == "/" {{ {name} = {value} }}'):
+        message = fault(text)
+        assert message.startswith(f"unknown directive {name}{advice}, and serving without it may be unsafe: ")
+
+
+def test_a_misspelled_directive_that_is_off_is_none() -> None:
+    _, warnings = load('auth.requir = ()\nfastcgi.authorisers = ""')
+    assert warnings == [
+        's:2: unknown directive auth.requir; the nearest known is "auth.require"',
+        's:3: unknown directive fastcgi.authorisers; the nearest known is "fastcgi.authorizers"',
+    ]
+
+
 def test_no_directive_is_known_in_two_ways() -> None:
     assert not UNSERVED & DIRECTIVES.keys()
     assert not UNSERVED & UNSAFE.keys()
