@@ -7,6 +7,7 @@ spawned once; two lists that look alike are two lists. An option that would weak
 from __future__ import annotations
 
 import os
+import shlex
 from ipaddress import ip_address
 from typing import Any
 
@@ -180,10 +181,21 @@ class HostMaker:
                 self.report.error(InvalidValue, message, places["stale-allow"])
             if "variables" in places and not values.get("url"):
                 self.report.warn('"variables" is for an authorizer with "url"', places["variables"])
+            self._check_php(values, places)
             return
         for name in _FOR_AUTHORIZERS:
             if name in places:
                 self.report.warn(f'"{name}" is for a host with "mode" => "authorizer"', places[name])
+
+    def _check_php(self, values: dict[str, Any], places: dict[str, Where]) -> None:
+        """PHP runs what SCRIPT_FILENAME names: without "script" the private file itself, which says 200 to anybody."""
+        command = values.get("bin_path")
+        if command and not values.get("script"):
+            program = os.path.basename(shlex.split(command)[0])
+            if program.lower().startswith("php"):
+                message = f'"script" is missing: it names the authorizer\'s program, without it {program} runs the'
+                message += " private file in its place, and lets everybody in"
+                self.report.error(InvalidValue, message, places["bin-path"])
 
     def _check_name(self, name: str, where: Where) -> None:
         """A port beside the name, as other servers write it, would be looked up as part of the name."""

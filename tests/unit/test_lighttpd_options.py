@@ -374,6 +374,19 @@ def test_faults_of_hosts(options: str, expected: str) -> None:
     assert expected in host_fault(options)
 
 
+@pytest.mark.parametrize("program", ["/usr/bin/php-cgi", "php", "'/opt/my php/php8.2-cgi' -d a=b", "/usr/bin/PHP-CGI"])
+def test_a_php_authorizer_is_told_its_script(program: str) -> None:
+    options = '"mode" => "authorizer",\n"bin-path" => "' + program + '",\n{}"port" => 1'
+    text = 'fastcgi.server = ( "/a" =>\n((\n' + options + " )) )"
+    with pytest.raises(ConfigErrors) as caught:
+        lighttpd.loads(ROOT + text.format(""), "s")
+    (error,) = caught.value.errors
+    assert str(error).startswith('s:5: "script" is missing: it names the authorizer\'s program')
+    load(text.format('"script" => "/srv/authorizer.php",\n'))
+    load(text.format("").replace("authorizer", "responder"))
+    load(text.format("").replace(program, "/srv/authorizer.php"))
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
