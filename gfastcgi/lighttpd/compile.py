@@ -15,6 +15,7 @@ from gfastcgi.lighttpd.conditions import SOCKET, canonical, parse_address
 from gfastcgi.lighttpd.evaluate import Scope, Setting
 from gfastcgi.lighttpd.hosts import HostMaker
 from gfastcgi.lighttpd.kinds import Context
+from gfastcgi.lighttpd.lost_gates import LostGates
 from gfastcgi.lighttpd.nodes import describe
 from gfastcgi.lighttpd.options import DIRECTIVES, Option
 from gfastcgi.lighttpd.report import Report, nearest, nearest_name
@@ -44,12 +45,14 @@ class _Compiler:
         self.find_balance = find_balance
         self.report = report
         self.make_extensions = HostMaker(report).extensions
+        self.lost_gates = LostGates(report)
         self.port = 80
         self._canonical: dict[Condition, Condition] = {}
 
     def config(self) -> Config:
         top = self.scopes[0]
         chosen = self.directives(top, ())
+        self.lost_gates.enter(top, chosen)
         self.port = chosen.pop("server.port", 80)
         server = {field.name: chosen[field.name] for field in fields(ServerConfig) if field.name in chosen}
         settings = {field.name: chosen[field.name] for field in fields(Settings) if field.name in chosen}
@@ -71,6 +74,7 @@ class _Compiler:
         for scope in self.scopes[1:]:
             conditions = tuple((self.condition(condition), truth) for condition, truth in scope.conditions)
             overrides = self.directives(scope, conditions)
+            self.lost_gates.enter(scope, overrides)
             if overrides:
                 yield Block(conditions, overrides, scope.where)
 

@@ -1,0 +1,71 @@
+"""Conditionals that set `fastcgi.server` or `auth.require` anew: the gates that they take away are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from gfastcgi import lighttpd
+
+GATE = '(( "host" => "h", "mode" => "authorizer" ))'
+APP = '(( "host" => "h" ))'
+LOGIN = '( "method" => "basic", "realm" => "r", "require" => "valid-user" )'
+HEAD = f"""server.document-root = "/www"
+fastcgi.server = (
+    "/private/" => {GATE},
+    ".secret" => {GATE},
+    ".php" => {APP},
+)
+auth.require = ( "/staff/" => {LOGIN} )
+"""
+
+
+def warnings(text: str, head: str = HEAD) -> list[str]:
+    return [str(warning) for warning in lighttpd.loads(head + text, "s")[1]]
+
+
+def lost(line: int, *gates: tuple[str, int], name: str = "fastcgi.server") -> list[str]:
+    advice = "is not guarded; += adds to what is there"
+    return [f's:{line}: {name}: in here "{key}" (s:{place}) {advice}' for key, place in gates]
+
+
+@pytest.mark.parametrize(
+    ("value", "gates"),
+    [
+        (f'( ".php" => {APP} )', [("/private/", 3), (".secret", 4)]),
+        ("()", [("/private/", 3), (".secret", 4)]),
+        (f'( "/private/" => {GATE} )', [(".secret", 4)]),
+        (f'( "/private/" => {APP}, ".secret" => {GATE} )', [("/private/", 3)]),
+        (f'( "/private/x" => {GATE}, ".very.secret" => {GATE} )', [("/private/", 3), (".secret", 4)]),
+        (f'( "/priv" => {GATE}, "t" => {GATE} )', []),
+        (f'( "/" => {GATE} )', []),
+        (f'( "" => {GATE} )', []),
+        (f'( ".secret" => {GATE}, "/private/" => {GATE} )', []),
+    ],
+)
+def test_a_value_without_the_gates_around_it(value: str, gates: list[tuple[str, int]]) -> None:
+    assert warnings(f'$HTTP["host"] == "a" {{\n    fastcgi.server = {value}\n}}') == lost(9, *gates)
+
+
+def test_what_is_added_loses_nothing() -> None:
+    assert warnings(f'$HTTP["host"] == "a" {{ fastcgi.server += ( ".pl" => {APP} ) }}') == []
+    assert warnings(f'$HTTP["host"] == "a" {{ auth.require += ( "/x/" => {LOGIN} ) }}') == []
+    assert warnings('$HTTP["host"] == "a" { server.tag = "t" }') == []
+
+
+def test_requirements_of_passwords() -> None:
+    text = f'$HTTP["host"] == "a" {{ auth.require = ( "/x/" => {LOGIN} ) }} else {{ auth.require = () }}'
+    line = lost(8, ("/staff/", 7), name="auth.require")
+    assert warnings(text.replace("else", "\nelse")) == [*line, line[0].replace("s:8", "s:9")]
+    assert warnings(f'$HTTP["host"] == "a" {{ auth.require = ( "/s" => {LOGIN} ) }}') == []
+
+
+def test_the_scope_around_it_is_the_nearest_that_sets_it() -> None:
+    inner = '$HTTP["url"] == "/" {\n fastcgi.server = () }'
+    text = f'$HTTP["host"] == "a" {{\n fastcgi.server = ( "/" => {GATE} )\n $HTTP["scheme"] == "http" {{ {inner} }} }}'
+    assert warnings(text) == lost(11, ("/", 9))
+    assert warnings(f'$HTTP["host"] == "a" {{ {inner} }}') == lost(9, ("/private/", 3), (".secret", 4))
+
+
+def test_gates_that_stand_further_down_are_around_it_too() -> None:
+    head = 'server.document-root = "/www"\n$HTTP["host"] == "a" { fastcgi.server = () }\n'
+    assert warnings(f'fastcgi.server = ( "/x" => {GATE} )', head) == lost(2, ("/x", 3))
