@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from gfastcgi.config import Requirement
-from gfastcgi.errors import InvalidValue, UnknownOption
+from gfastcgi.config import Requirement, Where
+from gfastcgi.errors import ConfigError, InvalidValue, UnknownOption
 from gfastcgi.lighttpd.kinds import Context, Kind, array, text
 from gfastcgi.lighttpd.nodes import Array, Item, Value, describe
 from gfastcgi.lighttpd.report import nearest
@@ -29,6 +30,7 @@ __all__ = [
 
 _ALGORITHMS = ("SHA-256", "MD5")
 _OPTIONS = ("method", "realm", "require", "algorithm")
+_LOOKS = '"/path" => ( "method" => ..., "realm" => ..., "require" => ... )'
 _RULES = {"user": "users", "group": "groups", "host": "hosts"}
 _FIELD = re.compile(r"[A-Za-z0-9_-]+")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -56,57 +58,103 @@ def _requirements(value: Value, context: Context) -> tuple[Requirement, ...]:
 
 
 def _requirement(item: Item, context: Context) -> Requirement | None:
-    def fault(message: str, kind: type[InvalidValue] | type[UnknownOption] = InvalidValue) -> None:
-        context.report.error(kind, f"{context.name}: {message}", item.where)
-
-    prefix = item.key
-    if prefix is None or not isinstance(item.value, Array) or (prefix and not prefix.startswith("/")):
-        fault('a requirement looks like "/path" => ( "method" => ..., "realm" => ..., "require" => ... )')
+    """The requirement of one key, or None when it is at fault; all its faults are told."""
+    faults = list(_faults(item))
+    for kind, message, where in faults:
+        context.report.error(kind, f"{context.name}: {message}", where)
+    if faults:
         return None
-    if key_fault(prefix):
-        fault(key_fault(prefix))
-    given: dict[str, str] = {}
-    for option in item.value:
-        name = option.key or ""
-        if name not in _OPTIONS:
-            fault(f'"{prefix}": unknown option "{name}"{nearest(name, _OPTIONS)}', UnknownOption)
-        elif not isinstance(option.value, str) or not option.value or not option.value.isprintable():
-            fault(f'"{prefix}": "{name}" takes a string, found {describe(option.value)}')
-        else:
-            given[name] = option.value
-    missing = [name for name in _OPTIONS[:3] if name not in given]
-    method = given.get("method", "").lower()
-    if missing or method not in ("basic", "digest"):
-        lacks = " and ".join(f'"{name}"' for name in missing)
-        what = f"lacks {lacks}" if missing else f'"method" is "basic" or "digest", found "{given["method"]}"'
-        fault(f'"{prefix}": {what}')
-        return None
-    algorithms = tuple(word.strip().upper() for word in given.get("algorithm", "|".join(_ALGORITHMS)).split("|"))
-    if not set(algorithms) <= set(_ALGORITHMS):
-        fault(f'"{prefix}": "algorithm" is made of {" and ".join(_ALGORITHMS)}, found "{given["algorithm"]}"')
-    rules = _rules(given["require"])
-    if isinstance(rules, str):
-        fault(f'"{prefix}": {rules}')
-        return None
-    chosen: Any = {"prefix": prefix, "method": method, "realm": given["realm"], "algorithms": algorithms, **rules}
-    return Requirement(**chosen, where=item.where)
+    assert isinstance(item.value, Array)
+    given = {str(option.key): str(option.value) for option in item.value}
+    chosen: Any = {"prefix": item.key, "method": given["method"].lower(), "realm": given["realm"]}
+    algorithms = _algorithms(given.get("algorithm", "|".join(_ALGORITHMS)))
+    return Requirement(**chosen, algorithms=algorithms, **_rules(given["require"]), where=item.where)
 
 
-def _rules(require: str) -> dict[str, Any] | str:
-    """The rules of `require` by attribute, or what is wrong with them."""
+def _faults(item: Item) -> Iterator[tuple[type[ConfigError], str, Where]]:
+    prefix, options = item.key, item.value
+    if prefix is None:
+        yield InvalidValue, f"a requirement looks like {_LOOKS}, found {describe(options)}", item.where
+        return
+    if prefix and not prefix.startswith("/"):
+        message = f'"{prefix}" does not begin with "/": the key is the beginning of the paths that are guarded'
+        yield InvalidValue, message, item.where
+    elif key_fault(prefix):
+        yield InvalidValue, key_fault(prefix), item.where
+    if not isinstance(options, Array):
+        message = f'"{prefix}" takes options, found {describe(options)}: a requirement looks like {_LOOKS}'
+        yield InvalidValue, message, item.where
+        return
+    for option in options:
+        kind = InvalidValue if option.key in _OPTIONS else UnknownOption
+        for message in _option_faults(option):
+            yield kind, f'"{prefix}": {message}', option.where
+    unnamed = [option for option in options if option.key is None]
+    missing = [f'"{name}"' for name in _OPTIONS[:3] if name not in [option.key for option in options]]
+    if unnamed:
+        found = describe(unnamed[0].value)
+        message = f'options have names, like "method" => "basic", found {found} without one'
+        yield InvalidValue, f'"{prefix}": {message}', unnamed[0].where
+    elif missing:
+        yield InvalidValue, f'"{prefix}": lacks {" and ".join(missing)}', item.where
+
+
+def _option_faults(option: Item) -> Iterator[str]:
+    name, value = option.key, option.value
+    if name is None:
+        return
+    if name not in _OPTIONS:
+        yield f'unknown option "{name}"{nearest(name, _OPTIONS)}'
+    elif not isinstance(value, str) or not value or not value.isprintable():
+        yield f'"{name}" takes a string, found {describe(value)}'
+    elif name in _CHECKS:
+        yield from _CHECKS[name](value)
+
+
+def _method_faults(method: str) -> Iterator[str]:
+    if method.lower() not in ("basic", "digest"):
+        yield f'"method" is "basic" or "digest", found "{method}"'
+
+
+def _algorithm_faults(words: str) -> Iterator[str]:
+    if not set(_algorithms(words)) <= set(_ALGORITHMS):
+        yield f'"algorithm" is made of {" and ".join(_ALGORITHMS)}, found "{words}"'
+
+
+def _algorithms(words: str) -> tuple[str, ...]:
+    return tuple(word.strip().upper() for word in words.split("|"))
+
+
+def _rule_faults(require: str) -> Iterator[str]:
+    for rule in require.split("|"):
+        kind, equals, name = _parts(rule)
+        if rule.strip() == "valid-user":
+            continue
+        if not equals or kind not in _RULES or not name:
+            yield f'"require" is made of "valid-user", "user=...", "group=..." and "host=...", found "{rule}"'
+        elif kind == "host" and not _is_network(name):
+            yield f'"require": "host=" takes an address or a network, found "{name}"'
+
+
+def _rules(require: str) -> dict[str, Any]:
+    """The rules of `require` by attribute; it has no faults."""
     found: dict[str, list[str]] = {attribute: [] for attribute in _RULES.values()}
     any_user = False
     for rule in require.split("|"):
-        kind, equals, name = (part.strip() for part in rule.partition("="))
-        if rule.strip() == "valid-user":
-            any_user = True
-        elif not equals or kind not in _RULES or not name:
-            return f'"require" is made of "valid-user", "user=...", "group=..." and "host=...", found "{rule}"'
-        elif kind == "host" and not _is_network(name):
-            return f'"require": "host=" takes an address or a network, found "{name}"'
-        else:
+        kind, equals, name = _parts(rule)
+        if equals:
             found[_RULES[kind]].append(name)
+        else:
+            any_user = True
     return {"any_user": any_user, **{attribute: tuple(names) for attribute, names in found.items()}}
+
+
+def _parts(rule: str) -> tuple[str, str, str]:
+    kind, equals, name = (part.strip() for part in rule.partition("="))
+    return kind, equals, name
+
+
+_CHECKS = {"method": _method_faults, "algorithm": _algorithm_faults, "require": _rule_faults}
 
 
 def _is_network(name: str) -> bool:

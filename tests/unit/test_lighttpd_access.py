@@ -10,7 +10,7 @@ from gfastcgi import assemble, lighttpd
 from gfastcgi.cli import command
 from gfastcgi.config import Requirement
 from gfastcgi.elsewhere import identity_fields
-from gfastcgi.errors import ConfigError
+from gfastcgi.errors import ConfigError, ConfigErrors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ def test_a_requirement() -> None:
         ('auth.require = "x"', "auth.require takes requirements like"),
         ('auth.require = ( "x" )', "a requirement looks like"),
         ('auth.require = ( "/a" => "x" )', "a requirement looks like"),
-        ('auth.require = ( ".php" => ( ) )', "a requirement looks like"),
+        ('auth.require = ( ".php" => ( ) )', '".php" does not begin with "/"'),
         (requirement(WORDS + '"valid-user"').replace("/a/", "/a%20b/"), 'no path has "/a%20b/": paths are decoded'),
         (requirement('"realm" => "r", "require" => "valid-user"'), '"/a/": lacks "method"'),
         (requirement('"method" => "basic", "require" => "valid-user"'), '"/a/": lacks "realm"'),
@@ -112,6 +112,67 @@ def test_faults(text: str, expected: str) -> None:
     message = fault(text)
     assert expected in message
     assert message.startswith("s:2: ")
+
+
+def all_faults(text: str) -> list[str]:
+    with pytest.raises(ConfigErrors) as failure:
+        lighttpd.loads(HEAD + text, "s")
+    return [str(error).replace("auth.require: ", "") for error in failure.value.errors]
+
+
+RULES = 'is made of "valid-user", "user=...", "group=..." and "host=...", found'
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            '"method" => "ntlm",\n"realm" => "r",\n"require" => "valid-users"',
+            ['3: "/a/": "method" is "basic" or "digest", found "ntlm"', f'5: "/a/": "require" {RULES} "valid-users"'],
+        ),
+        (
+            '"method" => "ntlm",\n"realm" => "r",\n"requir" => "valid-user"',
+            [
+                '2: "/a/": lacks "require"',
+                '3: "/a/": "method" is "basic" or "digest", found "ntlm"',
+                '5: "/a/": unknown option "requir"; the nearest known is "require"',
+            ],
+        ),
+        (
+            '"method" => "basic",\n"realm" => 5,\n"require" => ""',
+            ['4: "/a/": "realm" takes a string, found 5', '5: "/a/": "require" takes a string, found ""'],
+        ),
+        (
+            '"method" => "basic",\n"realm" => "r",\n"require" => "users=a|user=b|host=c|d", "algorithm" => "MD4"',
+            [
+                f'5: "/a/": "require" {RULES} "users=a"',
+                '5: "/a/": "require": "host=" takes an address or a network, found "c"',
+                f'5: "/a/": "require" {RULES} "d"',
+                '5: "/a/": "algorithm" is made of SHA-256 and MD5, found "MD4"',
+            ],
+        ),
+        (
+            '"method",\n"basic", "realm" => "r"',
+            ['3: "/a/": options have names, like "method" => "basic", found "method" without one'],
+        ),
+        ("", ['2: "/a/": lacks "method" and "realm" and "require"']),
+    ],
+)
+def test_all_faults_of_a_requirement_with_their_lines(options: str, expected: list[str]) -> None:
+    assert all_faults(f'auth.require = ( "/a/" => (\n{options} ) )') == [f"s:{line}" for line in expected]
+
+
+def test_keys_that_begin_no_path_and_values_that_are_no_list() -> None:
+    text = f'auth.require = (\n"a/" => ( {WORDS} "user" ),\n"/b/" => "basic",\n"/c%20/" => 5,\n"x" )'
+    looks = 'a requirement looks like "/path" => ( "method" => ..., "realm" => ..., "require" => ... )'
+    assert all_faults(text) == [
+        's:3: "a/" does not begin with "/": the key is the beginning of the paths that are guarded',
+        f's:3: "a/": "require" {RULES} "user"',
+        f's:4: "/b/" takes options, found "basic": {looks}',
+        's:5: no path has "/c%20/": paths are decoded, without doubled slashes and dot segments',
+        f's:5: "/c%20/" takes options, found 5: {looks}',
+        f's:6: {looks}, found "x"',
+    ]
 
 
 @pytest.mark.parametrize(
