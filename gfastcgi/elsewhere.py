@@ -6,6 +6,9 @@ Contract: an entry has one authorizer, whatever sites use it. What cannot be mad
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from inspect import isasyncgenfunction, isclass, iscoroutinefunction, isgeneratorfunction, isroutine
+from typing import Any
 
 from gfastcgi.auth.answers import USUAL_VARIABLES
 from gfastcgi.auth.base import Authorizer
@@ -62,12 +65,30 @@ def _python(host: HostConfig) -> Authorizer:
             function = load(name, folder_of(host.where.filename))
         except InvalidValue as error:
             raise InvalidValue(error.message, host.where.filename, host.where.lineno) from error
+    fault = _never_allows(function)
+    if fault:
+        message = f'"python" => "{name or function}" is {fault}'
+        raise InvalidValue(message, host.where.filename, host.where.lineno)
     limit = host.decision_timeout
     if not isinstance(function, PythonAuthorizer):
         return PythonAuthorizer(function, time_limit=limit or host.read_timeout or DEFAULT_TIME_LIMIT, name=name)
     # Another one: elsewhere it keeps the limit that it was made with.
     shortest = function.time_limit if limit is None or 0 < function.time_limit <= limit else limit
     return PythonAuthorizer(function.function, time_limit=shortest, name=name)
+
+
+def _never_allows(function: Any) -> str:
+    """What `function` is, when no answer of it can be a yes; else ""."""
+    while isinstance(function, (PythonAuthorizer, partial)):
+        function = function.function if isinstance(function, PythonAuthorizer) else function.func
+    if isclass(function):
+        return "a class, whose call makes an instance and decides nothing: name an instance, or a function"
+    called = function if isroutine(function) else type(function).__call__
+    if iscoroutinefunction(called) or isasyncgenfunction(called):
+        return "a coroutine function (async def), which nobody awaits: an authorizer is a plain function"
+    if isgeneratorfunction(called):
+        return "a generator function, whose call decides nothing: an authorizer returns its answer"
+    return ""
 
 
 def identity_fields(settings: Settings) -> Iterator[bytes]:

@@ -289,6 +289,48 @@ def test_a_function_that_is_not_there_stops_the_start(tmp_path: Path, name: str)
         assert (failure.value.filename, failure.value.lineno) == (filename, line)
 
 
+NEVER = """
+from functools import partial
+import gfastcgi
+class Check:
+    def __call__(self, request): return True
+    async def later(self, request): return True
+class Later:
+    async def __call__(self, request): return True
+async def later(request): return True
+async def many(request): yield True
+def some(request): yield True
+decorated = gfastcgi.authorizer(later)
+part = partial(later, None)
+made = partial(Check)
+instance, awaited = Check(), Later()
+method = instance.later
+function = gfastcgi.authorizer(instance)
+usual = partial(lambda word, request: True, "x")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("Check", "a class"), ("made", "a class"), ("later", "a coroutine function"), ("many", "a coroutine function"),
+        ("some", "a generator function"), ("decorated", "a coroutine function"), ("part", "a coroutine function"),
+        ("awaited", "a coroutine function"), ("method", "a coroutine function"), ("instance", ""), ("function", ""),
+        ("usual", ""), ("instance.__call__", ""),
+    ],
+)  # fmt: skip
+def test_what_can_never_allow_stops_the_start(tmp_path: Path, name: str, what: str) -> None:
+    (tmp_path / "never_gate.py").write_text(NEVER)
+    entry = f'fastcgi.server = ( "/" =>\n(( "mode" => "authorizer", "python" => "never_gate:{name}" )) )'
+    config, _ = lighttpd.loads(HEAD + entry, str(tmp_path / "site.conf"))
+    if not what:
+        assemble.build(config)
+        return
+    with pytest.raises(ConfigError) as failure:
+        assemble.build(config)
+    assert str(failure.value).startswith(f'{tmp_path}/site.conf:3: "python" => "never_gate:{name}" is {what}')
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
