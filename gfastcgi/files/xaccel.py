@@ -12,8 +12,7 @@ import webob
 
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.errors import BadCGIResponse, BadRequest
-from gfastcgi.files.answer import refusal
-from gfastcgi.files.in_place import send_in_place
+from gfastcgi.files.in_place import refuse_in_place, send_in_place
 from gfastcgi.http.response import close_body
 from gfastcgi.http.target import parse_target
 from gfastcgi.net.beneath import OpenedFile, open_beneath
@@ -42,7 +41,8 @@ def apply_x_accel_redirect(
     try:
         return send_in_place(request, response, fields, _open(path, host, settings), path, settings)
     except OSError as error:
-        return refusal(request, error)
+        named = found[0].encode("latin-1")
+        return refuse_in_place(request, error, field="X-Accel-Redirect", named=named, option=_NAME)
 
 
 def _path(value: str) -> str:
@@ -67,4 +67,4 @@ def _open(path: str, host: HostConfig, settings: Settings) -> OpenedFile:
                 return file
             file.close()
             raise PermissionError(EACCES, "no regular file", path)
-    raise FileNotFoundError(ENOENT, "under no prefix of x-accel-redirect", path)
+    raise FileNotFoundError(ENOENT, "it is under none of the prefixes", path)

@@ -16,8 +16,8 @@ import webob
 
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.errors import BadCGIResponse
-from gfastcgi.files.answer import Fields, refusal
-from gfastcgi.files.in_place import send_in_place
+from gfastcgi.files.answer import Fields
+from gfastcgi.files.in_place import refuse_in_place, send_in_place
 from gfastcgi.http.response import close_body
 from gfastcgi.net.beneath import OpenedFile, open_beneath
 from gfastcgi.net.sendfile import FileBody, Piece
@@ -63,7 +63,8 @@ def apply_x_sendfile(
         path = _parse_whole(found)
         return send_in_place(request, response, fields, _open(path, host), path, settings)
     except OSError as error:
-        return refusal(request, error)
+        named = (error.filename or "").encode("utf-8", "surrogateescape")
+        return refuse_in_place(request, error, field="X-Sendfile", named=named, option="x-sendfile-docroot")
 
 
 def _parse_whole(found: Fields) -> str:
@@ -97,15 +98,19 @@ def _decode(value: str) -> str:
 
 
 def _open(path: str, host: HostConfig) -> OpenedFile:
-    """Raises OSError: PermissionError for what lies outside or is no regular file."""
+    """Raises OSError with `path`: PermissionError for what lies outside or is no regular file."""
     for tree in _trees(host.x_sendfile_docroot or ("/",)):
         if path.startswith(tree):
-            file = open_beneath(tree, path[len(tree) :], extra_roots=host.x_sendfile_docroot)
+            try:
+                file = open_beneath(tree, path[len(tree) :], extra_roots=host.x_sendfile_docroot)
+            except OSError as error:
+                error.filename = path
+                raise
             if file.is_regular:
                 return file
             file.close()
-            break
-    raise PermissionError(EACCES, "no regular file in x-sendfile-docroot", path)
+            raise PermissionError(EACCES, "no regular file", path)
+    raise PermissionError(EACCES, "it lies outside", path)
 
 
 @lru_cache(maxsize=256)

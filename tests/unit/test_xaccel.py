@@ -138,3 +138,19 @@ def test_a_status_without_content(lab: Lab, status: str) -> None:
 def test_no_command_without_the_option(lab: Lab) -> None:
     lab.host = HostConfig()
     assert take(lab.send("/protected/allowed.txt")) == b"the backend's own"
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("/media/a.txt", "/media/a.txt, which is refused (404): it is under none of the prefixes"),
+        ("/protected/nope?x", "/protected/nope?x, which is refused (404): No such file or directory"),
+        ("/protected/dir", "/protected/dir, which is refused (403): no regular file"),
+        ("/protected/dir/out.txt", "/protected/dir/out.txt, which is refused (403): leads out of the root"),
+        ("/protected/\xc3\xa9\xff", "/protected/é\\xff, which is refused (404): No such file or directory"),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_told(lab: Lab, caplog: pytest.LogCaptureFixture, uri: str, told: str) -> None:
+    lab.send(uri)
+    line = f'X-Accel-Redirect names {told}; see "x-accel-redirect"'
+    assert [message.partition(": ")[2] for message in caplog.messages] == [line]

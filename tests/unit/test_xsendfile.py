@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from filerig import ALLOWED, ask, take
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.errors import BadCGIResponse
 from gfastcgi.files import apply_x_sendfile
+from gfastcgi.log import BURST, setup
 from gfastcgi.net import beneath
 
 if TYPE_CHECKING:
@@ -353,3 +355,41 @@ def test_no_docroot_means_anywhere_but_regular_files_only(lab: Lab, path: str, s
 def test_a_body_without_close(lab: Lab) -> None:
     response = webob.Response(headerlist=[("X-Sendfile", f"{lab.www}/allowed.txt")], app_iter=[b"own"])
     assert take(apply_x_sendfile(ask("/"), response, lab.host, SETTINGS)) == ALLOWED
+
+
+def test_a_refusal_is_told(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """The client sees 403 or 404 alone: whoever runs the site has to learn which file it was, and what allows it."""
+    for fields, told in (
+        (
+            ("X-Sendfile", "{lab}/private/secret.txt"),
+            "{lab}/private/secret.txt, which is refused (403): it lies outside",
+        ),
+        (("X-Sendfile", "{lab}/www/dir"), "{lab}/www/dir, which is refused (403): no regular file"),
+        (("X-Sendfile", "{lab}/www/nope"), "{lab}/www/nope, which is refused (404): No such file or directory"),
+        (
+            ("X-Sendfile2", "{lab}/www/allowed.txt 0-,{lab}/www/a%ffb 0-"),
+            "{lab}/www/a\\xffb, which is refused (404): No such file or directory",
+        ),
+    ):
+        caplog.clear()
+        lab.send(fields)
+        line = f'X-Sendfile names {told.replace("{lab}", str(lab.folder))}; see "x-sendfile-docroot"'
+        assert [message.partition(": ")[2] for message in caplog.messages] == [line]
+        assert caplog.records[0].levelname == "WARNING"
+
+
+def test_refusals_fold(lab: Lab, tmp_path: Path) -> None:
+    """A client that can choose the name must not fill the disk."""
+    log = setup(f"{tmp_path}/error.log")
+    try:
+        for number in range(300):
+            lab.body = Body()
+            lab.send(("X-Sendfile", f"{{lab}}/www/nope{number}"))
+        log.flush()
+        lines = (tmp_path / "error.log").read_text().splitlines()
+    finally:
+        logging.getLogger("gfastcgi").removeHandler(log)
+        logging.getLogger("gfastcgi").propagate = True
+        log.close()
+    assert len(lines) == BURST + 1
+    assert lines[-1].endswith(f"... and {300 - BURST} more of this kind")
