@@ -313,6 +313,12 @@ GUARDS = [
         "                pass\n",
         "unit/test_auth_python.py",
     ),
+    Guard(
+        "auth/python.py",
+        "if isinstance(answer, Deny) and isinstance(answer.response, webob.Response):",
+        "if isinstance(answer, Deny):",
+        "unit/test_auth_python.py",
+    ),
     Guard("auth/python.py", "        except ClientClosed:\n            raise\n", "", "unit/test_auth_python.py"),
     Guard(
         "auth/chain.py",

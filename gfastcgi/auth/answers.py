@@ -57,6 +57,8 @@ def decision_of(answer: Any, no: Callable[[], webob.Response]) -> Decision | web
         return Deny(no())
     if isinstance(answer, str):
         return Allow({b"REMOTE_USER": answer.encode()})
+    if isinstance(answer, Deny) and not isinstance(answer.response, webob.Response):
+        raise TypeError(f"the response of a Deny is a webob.Response, not {answer.response!r}")
     if isinstance(answer, (Allow, Deny, webob.Response)):
         return answer
     raise TypeError(f"an authorizer answers Allow, Deny, a webob.Response, a user's name or a bool, not {answer!r}")

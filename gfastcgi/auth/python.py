@@ -76,7 +76,7 @@ class PythonAuthorizer:
         timeout = gevent.Timeout.start_new(self.time_limit or None)
         try:
             answer = self._call(asked)
-            if isinstance(answer, Deny):
+            if isinstance(answer, Deny) and isinstance(answer.response, webob.Response):
                 answer = answer.response
             if isinstance(answer, webob.Response):
                 late = AnswerStalled

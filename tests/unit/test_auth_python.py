@@ -90,6 +90,8 @@ def test_exceptions_that_are_answers() -> None:
         Allow({}, (("Set-Cookie", "a=1\r\nX-Evil: 1"),)), Allow({}, (("Set-Cookie: a\nX", "1"),)),
         webob.Response(headerlist=[("X-A", "a\r\nSet-Cookie: a=1")]), webob.Response(status="403 No\r\nX-Evil: 1"),
         webob.Response(status=101), webob.Response(status="103 Early Hints"),
+        # A name in a Deny is nobody who may pass.
+        Deny("go away"), Deny(True), Deny(Allow()), Deny(None),  # type: ignore[arg-type]
     ],
 )  # fmt: skip
 def test_what_is_no_answer(answer: Any) -> None:
