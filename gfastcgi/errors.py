@@ -11,7 +11,7 @@ GfastcgiError
 |- BackendError                  a backend could not serve
 |  |- ConnectError 503  ConnectTimeout 504  BackendClosed 502  BackendTimeout 504 (AnswerStalled)
 |  |- Overloaded 503  NoBackendAvailable 503  UnknownRole 502  UnexpectedStatus 502
-|  |- ApplicationError 500       a Python application in our own process
+|  |- ApplicationError 500       a Python application or authorizer in our own process
 |- StreamError                   a byte stream ended or stalled (renamed once, in net/)
 |  |- StreamClosed  StreamTimeout  ClientClosed
 |- ConfigError                   ConfigSyntaxError  UnknownOption  InvalidValue; file and line of each
@@ -265,7 +265,7 @@ class UnexpectedStatus(BackendError):
 
 
 class ApplicationError(BackendError):
-    """A WSGI application in the gateway's own process raised something."""
+    """A WSGI application or an authorizer in the gateway's own process raised something, or gave no sound answer."""
 
     status_hint = 500
 

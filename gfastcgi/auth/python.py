@@ -1,8 +1,8 @@
 """An authorizer in Python: a function of a `webob.Request`, asked in the request's own greenlet.
 
 Contract: `True`, a user's name or an `Allow` lets through; `False`, `None` or "" is 403; a `Deny`, or a
-`webob.Response`, returned or raised, is the denial. Anything else, and any exception, is 500 with a traceback in the
-log; past its time 504; and 400 where it fails over bytes of the client's that are no text.
+`webob.Response`, returned or raised, is the denial. Anything else is 500, and so is any exception, whose traceback is
+in the log; past its time 504; and 400 where it fails over bytes of the client's that are no text.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 from importlib import import_module
 from os.path import abspath, dirname
 from time import monotonic
+from types import TracebackType
 from typing import Any, overload
 from urllib.parse import unquote_to_bytes
 
@@ -23,7 +24,7 @@ from webob.exc import WSGIHTTPException
 
 from gfastcgi.auth.answers import ABOUT_THE_FILE, decision_of, denial, variable_name
 from gfastcgi.auth.base import Allow, Decision, Deny, Question
-from gfastcgi.errors import AnswerStalled, BackendTimeout, ClientClosed, InvalidValue
+from gfastcgi.errors import AnswerStalled, ApplicationError, BackendTimeout, ClientClosed, InvalidValue
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 from gfastcgi.server.wsgi import ErrorStream
@@ -66,7 +67,7 @@ class PythonAuthorizer:
         return Question((self._called,))
 
     def check(self, request: Request, root: str) -> Decision:
-        """Asks once. Raises `BackendTimeout`; RuntimeError, TypeError when there is no sound answer."""
+        """Asks once. Raises `BackendTimeout`; `ApplicationError`, `BadCGIResponse` when there is no sound answer."""
         asked = request.webob()
         for name in _NOT_ASKED_WITH:
             asked.environ.pop(name, None)
@@ -85,22 +86,25 @@ class PythonAuthorizer:
                 _ = answer.body  # it may be made as it is read: now, while there is time
         except gevent.Timeout as error:
             if error is not timeout:
-                raise RuntimeError(f"the authorizer {self.__name__} failed") from error
-            raise late(f"the authorizer {self.__name__} took more than {self.time_limit:g} s") from None
+                raise self._failed(request, error) from error
+            raise late(f"the authorizer {self._called} took more than {self.time_limit:g} s") from None
         except ClientClosed:
             raise
         except (Exception, SystemExit) as error:
             if isinstance(error, UnicodeDecodeError) and not _is_text(request):
                 return Deny(error_page(400, request_id=request.id))
             # By a name of its own: what it raises must not pass for an error of the gateway's, which says otherwise.
-            raise RuntimeError(f"the authorizer {self.__name__} failed") from error
+            raise self._failed(request, error) from error
         finally:
             timeout.close()
             errors.flush()
         if self.time_limit and monotonic() - started > self.time_limit:
             # It computed all the while, or took the time-out for an error of its own.
-            raise late(f"the authorizer {self.__name__} took more than {self.time_limit:g} s")
-        return self._decision(answer, request)
+            raise late(f"the authorizer {self._called} took more than {self.time_limit:g} s")
+        try:
+            return self._decision(answer, request)
+        except (TypeError, ValueError) as error:
+            raise ApplicationError(f"the authorizer {self._called} gave no answer: {error}") from error
 
     def _call(self, asked: webob.Request) -> Any:
         """What the function answers; an exception of `webob.exc` is an answer, too."""
@@ -109,6 +113,12 @@ class PythonAuthorizer:
         except WSGIHTTPException as error:
             return error
 
+    def _failed(self, request: Request, error: BaseException) -> ApplicationError:
+        """`error`, which the function raised, as the gateway's; told here, once, however many ask the same."""
+        summary, own = _summary(error), (type(error), error, _own_frames(error))
+        log.error("request %s: the authorizer %s raised %s", request.id, self._called, summary, exc_info=own)
+        return ApplicationError(f"the authorizer {self._called} raised {summary}")
+
     def _decision(self, answer: Any, request: Request) -> Decision:
         found = decision_of(answer, lambda: error_page(403, request_id=request.id))
         if isinstance(found, Allow):
@@ -116,7 +126,7 @@ class PythonAuthorizer:
             return Allow(variables, _fields(found.response_headers), found.max_age, found.vary)
         response = found.response if isinstance(found, Deny) else found
         if response.status_int < 200:
-            raise TypeError(f"the authorizer {self.__name__} answered {response.status}, which ends nothing")
+            raise TypeError(f"{response.status} ends nothing")
         _check(response.status)
         reason = response.status.partition(" ")[2]
         return Deny(denial(response.status_int, reason, _fields(response.headerlist), response.body))
@@ -177,6 +187,22 @@ def _tell(request: Request, data: bytes) -> None:
         log.error("request %s: wsgi.errors: %s", request.id, line)
 
 
+def _summary(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}".removesuffix(": ")
+    except Exception:  # of its own __str__
+        return name
+
+
+def _own_frames(error: BaseException) -> TracebackType | None:
+    """The traceback of `error` from the function on, without those who called it."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals is globals():
+        frames = frames.tb_next
+    return frames
+
+
 def _is_text(request: Request) -> bool:
     """Whether path and query are UTF-8: WebOb reads them so, and fails where a client sent something else."""
     try:
@@ -189,4 +215,4 @@ def _is_text(request: Request) -> bool:
 
 def _check(text: str) -> None:
     if any(char in text for char in "\r\n\0"):
-        raise TypeError(f"what an authorizer says holds a line end or NUL: {text[:200]!r}")
+        raise TypeError(f"a line end or NUL in {text[:200]!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -15,7 +16,7 @@ from gfastcgi import Allow, authorizer
 from gfastcgi.auth import python as auth_python
 from gfastcgi.auth.base import Deny
 from gfastcgi.auth.python import PythonAuthorizer, load
-from gfastcgi.errors import AnswerStalled, BackendTimeout, BadCGIResponse, ClientClosed, InvalidValue
+from gfastcgi.errors import AnswerStalled, ApplicationError, BackendTimeout, BadCGIResponse, ClientClosed, InvalidValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +96,7 @@ def test_exceptions_that_are_answers() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_answer(answer: Any) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(ApplicationError, match=r"^the authorizer test_auth_python:<lambda> gave no answer: "):
         decide(answer)
 
 
@@ -120,9 +121,39 @@ def test_what_it_raises_denies_under_a_name_of_our_own(error: BaseException, is_
         # A generator turns this one into an error of its own.
         raise ValueError if isinstance(error, StopIteration) else error
 
-    with pytest.raises(RuntimeError, match="the authorizer raising failed") as failure:
-        PythonAuthorizer(raising).check(ask("/"), "/")
+    with pytest.raises(ApplicationError, match=r"^the authorizer site:check raised ") as failure:
+        PythonAuthorizer(raising, name="site:check").check(ask("/"), "/")
     assert failure.value.__cause__ is error or isinstance(error, StopIteration)
+
+
+def test_what_it_raises_is_told_once_with_its_own_frames(caplog: pytest.LogCaptureFixture) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    def inner(error: Exception) -> None:
+        raise error
+
+    for error, told in (
+        (RuntimeError("kaboom"), "RuntimeError: kaboom"),
+        (AssertionError(), "AssertionError"),
+        (Mute(), "Mute"),
+    ):
+        caplog.clear()
+        request = ask("/")
+        with pytest.raises(ApplicationError, match=f"^the authorizer site:check raised {told}$"):
+            PythonAuthorizer(lambda _, error=error: inner(error), name="site:check").check(request, "/")
+        (record,) = caplog.records
+        assert record.message == f"request {request.id}: the authorizer site:check raised {told}"
+        assert record.exc_info is not None
+        assert [frame.name for frame in extract_tb(record.exc_info[2])] == ["<lambda>", "inner"]
+
+
+def test_a_wrong_answer_is_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever asked tells it, in its line about the request."""
+    with pytest.raises(ApplicationError, match=r"site:check gave no answer: .* not 1$") as failure:
+        PythonAuthorizer(lambda request: 1, name="site:check").check(ask("/"), "/")
+    assert (failure.value.status_hint, failure.value.cause, caplog.messages) == (500, "internal", [])
 
 
 def test_what_it_prints_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -150,7 +181,7 @@ def test_bytes_that_are_no_text_are_the_clients_fault(target: str) -> None:
     assert isinstance(decision, Deny)
     assert decision.response.status_int == 400
     assert guard.check(ask("/a?b=ok"), "/") == Allow()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ApplicationError):
         PythonAuthorizer(lambda request: b"\xff".decode()).check(ask("/a"), "/")
     assert PythonAuthorizer(lambda request: True).check(ask(target), "/") == Allow()
 
@@ -178,7 +209,7 @@ def test_its_time_is_limited() -> None:
             return True  # a function that swallows everything does not swallow its end
         return True
 
-    with pytest.raises(BackendTimeout, match=r"the authorizer waiting took more than 0\.01 s"):
+    with pytest.raises(BackendTimeout, match=r"the authorizer test_auth_python:waiting took more than 0\.01 s"):
         waiting.check(ask("/"), "/")
 
     @authorizer
@@ -187,7 +218,7 @@ def test_its_time_is_limited() -> None:
             gevent.sleep(30)
         return True
 
-    with pytest.raises(RuntimeError, match="the authorizer timing failed"):
+    with pytest.raises(ApplicationError, match=r":timing raised Timeout: 0\.01 seconds"):
         timing.check(ask("/"), "/")
     assert PythonAuthorizer(lambda request: True, time_limit=0).check(ask("/"), "/") == Allow()
 
@@ -220,7 +251,7 @@ def test_so_is_the_time_of_its_answer() -> None:
     def denying(request: webob.Request) -> webob.Response:
         return webob.Response(status=403, app_iter=body())
 
-    with pytest.raises(AnswerStalled, match=r"the authorizer denying took more than 0\.01 s"):
+    with pytest.raises(AnswerStalled, match=r"the authorizer test_auth_python:denying took more than 0\.01 s"):
         denying.check(ask("/"), "/")
 
 
