@@ -267,10 +267,10 @@ def _ask(request: Request, site: Site, place: Place) -> webob.Response | list[tu
 
 
 def _recheck(request: Request, site: Site, place: Place, before: dict[bytes, bytes]) -> Recheck:
-    need = site.settings.authorizers
-    return Recheck(
-        request, place.recheck, lambda: chain.is_still_allowed(place.gates, request, place.root, before, need=need)
+    is_allowed = partial(
+        chain.is_still_allowed, place.gates, request, place.root, before, need=site.settings.authorizers
     )
+    return Recheck(request, place.recheck, is_allowed, [gate.key for gate in place.gates])
 
 
 def origin_of(request: Request) -> Origin:

@@ -64,13 +64,13 @@ def decision_of(answer: Any, no: Callable[[], webob.Response]) -> Decision | web
     raise TypeError(f"an authorizer answers Allow, Deny, a webob.Response, a user's name or a bool, not {answer!r}")
 
 
-def variable_name(name: str) -> bytes:
-    """The meta-variable that an authorizer calls `name`. Raises `BadCGIResponse` when there is none of that name."""
+def variable_name(name: str, authorizer: str) -> bytes:
+    """The meta-variable that `authorizer` calls `name`. Raises `BadCGIResponse` when it is none for it to set."""
     if not _VARIABLE.fullmatch(name):
-        raise BadCGIResponse(f"the authorizer named the variable {name!r}")
+        raise BadCGIResponse(f"the authorizer {authorizer} named the variable {name!r}")
     key = name.upper().replace("-", "_").encode()
     if key in _NOT_TO_BE_SET:
-        raise BadCGIResponse(f"the authorizer set {name}, which is not for it to say")
+        raise BadCGIResponse(f"the authorizer {authorizer} set {name}, which is not for it to say")
     return key
 
 

@@ -62,8 +62,8 @@ class FastCGIAuthorizer:
         if head.status == 200 and (head.has_status or not host.require_status):
             if exchange.app_status != 0:
                 raise UnexpectedStatus(f"the authorizer {self.key} said 200 with app_status {exchange.app_status}")
-            return _allow(head.fields, is_named=bool(host.script) or host.mode_compat == "lighttpd")
-        return Deny(_denial(head, body))
+            return _allow(self.key, head.fields, is_named=bool(host.script) or host.mode_compat == "lighttpd")
+        return Deny(self._denial(head, body))
 
     def question(self, request: Request, root: str) -> Question:
         """What `check` would ask, of which of its backends."""
@@ -81,9 +81,14 @@ class FastCGIAuthorizer:
                 raise BadCGIResponse(f"the answer of the authorizer {self.key} is larger than {_LARGEST_DENIAL} bytes")
         return body
 
+    def _denial(self, head: Head, body: bytes) -> webob.Response:
+        if head.status == 200:
+            raise BadCGIResponse(f"the authorizer {self.key} gave no Status, which this site requires")
+        return denial(head.status, head.reason, head.fields, body)
+
 
 @lru_cache(maxsize=256)
-def _allow(fields: tuple[tuple[str, str], ...], *, is_named: bool) -> Allow:
+def _allow(key: str, fields: tuple[tuple[str, str], ...], *, is_named: bool) -> Allow:
     """The yes that `fields` say. `is_named`: the program that ran is the one that was meant to decide."""
     if not is_named and any(name.lower() == "x-powered-by" and value.startswith("PHP") for name, value in fields):
         raise BadCGIResponse('PHP ran, or printed, the private file itself: "script" has to name the authorizer')
@@ -91,13 +96,7 @@ def _allow(fields: tuple[tuple[str, str], ...], *, is_named: bool) -> Allow:
     cookies: list[tuple[str, str]] = []
     for name, value in fields:
         if name.lower().startswith("variable-"):
-            variables[variable_name(name[len("variable-") :])] = value.encode("latin-1")
+            variables[variable_name(name[len("variable-") :], key)] = value.encode("latin-1")
         elif name.lower() == "set-cookie":
             cookies.append((name, value))
     return Allow(variables, tuple(cookies), max_age(fields), vary(fields))
-
-
-def _denial(head: Head, body: bytes) -> webob.Response:
-    if head.status == 200:
-        raise BadCGIResponse("the authorizer gave no Status, which this site requires", cause="bad_cgi_response")
-    return denial(head.status, head.reason, head.fields, body)

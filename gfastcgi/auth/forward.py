@@ -40,9 +40,10 @@ class ForwardAuthorizer:
     def __init__(self, key: str, service: Service, variables: Sequence[tuple[str, str]] = ()) -> None:
         self.key = key
         self._service = service
+        self._called = str(service)
         # Those of the site stand first: they may make something else of a usual field.
         named = [*variables, *(pair for pair in USUAL_VARIABLES.items() if pair[0] not in dict(variables))]
-        self._variables = [(field.lower(), variable_name(name)) for field, name in named]
+        self._variables = [(field.lower(), variable_name(name, key)) for field, name in named]
         self._hidden = frozenset(field.encode() for field, _ in self._variables)
         self.identity_fields = [*self._hidden, *(variable for _, variable in self._variables)]
         """The fields and variables by which it says who a client is: no client may send them."""
@@ -88,19 +89,24 @@ class ForwardAuthorizer:
             given.setdefault(name.lower(), []).append(value)
         for name, values in given.items():
             if name.startswith("variable-"):
-                variables[variable_name(name.removeprefix("variable-"))] = _only(name, values)
+                variables[variable_name(name.removeprefix("variable-"), self._called)] = self._only(name, values)
         for name, variable in self._variables:
             if name in given and variable not in variables:
-                variables[variable] = _only(name, given[name])
+                variables[variable] = self._only(name, given[name])
         cookies = tuple(("Set-Cookie", value) for value in given.get("set-cookie", ()))
         return Allow(variables, cookies, max_age(answer.fields), vary(answer.fields))
+
+    def _only(self, name: str, values: list[str]) -> bytes:
+        if len(values) > 1:
+            raise BadCGIResponse(f"the authorizer {self._called} said {name} more than once")
+        return values[0].encode("latin-1")
 
 
 def forward_authorizer(key: str, host: HostConfig) -> ForwardAuthorizer:
     """The authorizer at `host.url`, with the limits and variables of `host`. Raises `InvalidValue`."""
     for _, name in host.variables:
         try:
-            variable_name(name)
+            variable_name(name, key)
         except BadCGIResponse as error:
             message = f'"variables": {name} is not for an authorizer to set'
             raise InvalidValue(message, host.where.filename, host.where.lineno) from error
@@ -116,12 +122,6 @@ def forward_authorizer(key: str, host: HostConfig) -> ForwardAuthorizer:
     authorizer = ForwardAuthorizer(key, service, host.variables)
     authorizer.config = host
     return authorizer
-
-
-def _only(name: str, values: list[str]) -> bytes:
-    if len(values) > 1:
-        raise BadCGIResponse(f"the authorizer said {name} more than once")
-    return values[0].encode("latin-1")
 
 
 def _told(request: Request) -> list[tuple[bytes, bytes]]:

@@ -122,7 +122,10 @@ class PythonAuthorizer:
     def _decision(self, answer: Any, request: Request) -> Decision:
         found = decision_of(answer, lambda: error_page(403, request_id=request.id))
         if isinstance(found, Allow):
-            variables = {variable_name(name.decode("latin-1")): _value(data) for name, data in found.variables.items()}
+            variables = {
+                variable_name(name.decode("latin-1"), self._called): _value(data)
+                for name, data in found.variables.items()
+            }
             return Allow(variables, _fields(found.response_headers), found.max_age, found.vary)
         response = found.response if isinstance(found, Deny) else found
         if response.status_int < 200:

@@ -27,12 +27,18 @@ _LARGEST_UNGUARDED = 65536
 
 
 class Recheck:
-    """Asks `is_allowed` every `seconds` while the answer to `request` is sent; anything raised is a no."""
+    """Asks `is_allowed` every `seconds` while the answer to `request` is sent; anything raised is a no.
 
-    def __init__(self, request: Request, seconds: float, is_allowed: Callable[[], bool]) -> None:
+    `keys` are those of the authorizers whom it asks, for the log.
+    """
+
+    def __init__(
+        self, request: Request, seconds: float, is_allowed: Callable[[], bool], keys: Iterable[str] = ()
+    ) -> None:
         self._request = request
         self._seconds = seconds
         self._is_allowed = is_allowed
+        self._keys = tuple(keys)
         self._sender: Any = None
         self._watch: gevent.Greenlet[..., None] | None = None
 
@@ -61,7 +67,8 @@ class Recheck:
             # Ours, from `stop`; or an authorizer's, who has ended the greenlet that watches, or left a timer in it.
             reason = f"its authorizers could not be asked again: {error!r}"
         if self._sender is not None:
-            log.warning("request %s: cut: %s", self._request.id, reason)
+            uri, keys = self._request.uri.decode("latin-1"), ", ".join(self._keys)
+            log.warning("request %s: %s %s: cut: %s (%s)", self._request.id, self._request.method, uri, reason, keys)
             gevent.get_hub().loop.run_callback(self._cut)
 
     def _cut(self) -> None:

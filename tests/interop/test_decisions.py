@@ -247,7 +247,7 @@ def test_a_long_download_ends_with_the_right_to_it(lab: Callable[..., Lab], tmp_
         connection.send(b"GET /private/big.bin HTTP/1.1\r\nHost: x\r\nCookie: SID=a\r\n\r\n")
         site.guard.wait_for(lambda guard: guard.begun >= 3, "the question to be asked again")
         site.says(NO)
-        site.site.wait_for_log("cut: its authorizers, asked again, denied it")
+        site.site.wait_for_log(r"GET /private/big\.bin: cut: its authorizers, asked again, denied it \(/private/\)")
         got = connection.read_answer("GET")
     assert (got.status, got.whole) == (200, False)
     assert len(got.body) < size
@@ -257,7 +257,7 @@ def test_a_long_download_ends_with_the_right_to_it(lab: Callable[..., Lab], tmp_
     cut = log.read_text().split()[:4]
     assert (cut[0], cut[2]) == ("200", "X")
     assert len(got.body) <= int(cut[1]) < size, "what it was sent is logged"
-    assert f"request {cut[3]}: cut: " in site.site.log
+    assert f"request {cut[3]}: GET /private/big.bin: cut: " in site.site.log
 
 
 def test_a_long_stream_ends_with_the_right_to_it(

@@ -107,7 +107,7 @@ def test_a_login_page_is_a_denial(guard: Guard) -> None:
 def test_no_status(guard: Guard, require: bool) -> None:
     reply = answer("Content-Type: text/plain\r\n\r\n")
     if require:
-        with pytest.raises(BadCGIResponse, match="no Status"):
+        with pytest.raises(BadCGIResponse, match="the authorizer /x gave no Status"):
             guard.check(reply, require_status=True)
     else:
         assert guard.check(reply) == Allow()
@@ -136,6 +136,11 @@ def test_what_is_no_answer(guard: Guard, reply: bytes | Reply, error: type[Gfast
     with pytest.raises(error) as failure:
         guard.check(reply)
     assert (failure.type is AnswerStalled) == (error is AnswerStalled), "an outage has said nothing"
+
+
+def test_a_fault_of_its_answer_names_it(guard: Guard) -> None:
+    with pytest.raises(BadCGIResponse, match=r"^the authorizer /x set PHP_VALUE, which is not for it to say$"):
+        guard.check(answer("Status: 200 OK\r\nVariable-PHP_VALUE: x\r\n\r\n"))
 
 
 @pytest.mark.parametrize(

@@ -282,11 +282,23 @@ def test_an_answer_that_drips_has_no_more_time(rig: Rig) -> None:
     guard.close()
 
 
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [(("Remote-User", "b"), "said remote-user more than once"), (("Variable-REQUEST_URI", "/"), "set request_uri")],
+)
+def test_a_fault_of_its_answer_names_it(rig: Rig, field: tuple[str, str], told: str) -> None:
+    rig.peer.script = lambda asked: Reply(http(200, ("Remote-User", "a"), field))
+    guard = rig.guard(read_timeout=0.2)
+    with pytest.raises(BadCGIResponse, match=f"^the authorizer http://127[^ ]+ {told}"):
+        in_thread(rig, guard)
+    guard.close()
+
+
 def test_what_it_is_called_holds_no_secret(rig: Rig) -> None:
     guard = rig.guard(url="http://127.0.0.1:1/auth?token=t0ken")
     with pytest.raises(ConnectError) as failure:
         in_thread(rig, guard)
-    told = f"{failure.value} {guard!r} {guard.question(ask('/'), '/').to}"
+    told = f"{failure.value} {guard!r} {guard._called} {guard.question(ask('/'), '/').to}"
     assert ("token=(5 bytes)" in told, "t0ken" in told) == (True, False)
     guard.close()
 

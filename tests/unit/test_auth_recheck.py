@@ -91,7 +91,7 @@ def start(response: webob.Response, question: Question) -> tuple[SlowReader, gev
     reader = SlowReader()
     if response.app_iter is None:
         response.app_iter = Body(reader)
-    guard(response, Recheck(request_for("/x"), 0.001, question))
+    guard(response, Recheck(request_for("/x?y"), 0.001, question, ["/private/", "/"]))
     return reader, gevent.spawn(send, response, reader)
 
 
@@ -114,7 +114,9 @@ def test_a_no_ends_it(response: webob.Response, says: Any, caplog: pytest.LogCap
     sender.join(timeout=10)
     assert isinstance(sender.value, ClientClosed)
     assert (question.count, reader.taken) == (3, 0)
-    assert "cut: its authorizers" in caplog.text
+    (line,) = [message for message in caplog.messages if "cut" in message]
+    assert ": GET /x?y: cut: its authorizers" in line
+    assert line.endswith("(/private/, /)")
 
 
 def test_a_yes_lets_it_go_on(response: webob.Response) -> None:
