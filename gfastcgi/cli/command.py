@@ -28,7 +28,7 @@ examples:
   gfastcgi -D -f /etc/gfastcgi/site.conf
   gfastcgi demo
 
-signals: SIGTERM and SIGINT stop gracefully (a second one at once), SIGHUP reopens the logs
+signals: SIGTERM, SIGINT and SIGQUIT stop gracefully (a second one at once); SIGHUP and SIGUSR1 reopen the logs
 
 exit status: 0 done; 1 a check that failed; 2 the arguments make no sense; 255 the server could not start"""
 

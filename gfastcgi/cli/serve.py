@@ -1,7 +1,7 @@
 """Running one server from its start to its end: logs, limits, ports, privileges, PID file, signals.
 
 Contract: `serve(config)` returns the exit status: 0 after a graceful stop, 255 when it could not start, 128 + signal
-when a second signal cut the stop short. SIGTERM and SIGINT stop, SIGHUP reopens the logs.
+when a second signal cut the stop short. SIGTERM, SIGINT and SIGQUIT stop; SIGHUP and SIGUSR1 reopen the logs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import gevent
@@ -41,8 +42,8 @@ def serve(config: Config, *, on_start: Callable[[assemble.App], None] | None = N
         raise InvalidValue(f"server.errorlog: {config.server.errorlog!r}: {error.strerror}") from error
     raise_file_limit(config.server.max_fds)
     app = assemble.build(config)
-    on_hangup = None if hangup_stops else lambda: _reopen_logs(app, error_log)
-    with _caught_signals(on_hangup) as signals, ExitStack() as stack:
+    reopen = partial(_reopen_logs, app, error_log)
+    with _caught_signals(reopen, hangup_stops=hangup_stops) as signals, ExitStack() as stack:
         try:
             app.bind()
             stack.enter_context(_pid_file(config.server.pid_file))
@@ -77,17 +78,20 @@ class _Signals:
 
 
 @contextmanager
-def _caught_signals(on_hangup: Callable[[], None] | None) -> Iterator[_Signals]:
+def _caught_signals(reopen: Callable[[], None], *, hangup_stops: bool) -> Iterator[_Signals]:
     signals = _Signals()
+    callbacks: dict[int, tuple[Any, ...]] = {
+        number: (signals.ask, number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+    }
+    callbacks[signal.SIGHUP] = (signals.ask, signal.SIGHUP) if hangup_stops else (gevent.spawn, reopen)
+    # What rotates the logs of nginx sends this one; a site must not end by that.
+    callbacks[signal.SIGUSR1] = (gevent.spawn, reopen)
+    callbacks[signal.SIGUSR2] = (gevent.spawn, logger.warning, "SIGUSR2 means nothing here, and is passed over")
     loop = gevent.get_hub().loop
-    watchers = [loop.signal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
-    term, interrupt, hangup = watchers
-    term.start(signals.ask, signal.SIGTERM)
-    interrupt.start(signals.ask, signal.SIGINT)
-    if on_hangup is None:
-        hangup.start(signals.ask, signal.SIGHUP)
-    else:
-        hangup.start(gevent.spawn, on_hangup)
+    watchers = []
+    for number, callback in callbacks.items():
+        watchers.append(watcher := loop.signal(number))
+        watcher.start(*callback)
     try:
         yield signals
     finally:

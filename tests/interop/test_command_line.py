@@ -131,7 +131,8 @@ def test_the_pid_file_lives_as_long_as_the_server(start: Callable[..., Gateway],
     assert not file.exists()
 
 
-def test_hangup_reopens_both_logs(start: Callable[..., Gateway], tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_reopens_both_logs(start: Callable[..., Gateway], tmp_path: Path, number: int) -> None:
     error_log, access_log = tmp_path / "error.log", tmp_path / "access.log"
     gateway = start(
         conf=f'server.errorlog = "{error_log}"\naccesslog.filename = "{access_log}"\naccesslog.format = "%r %>s %b"\n',
@@ -142,7 +143,7 @@ def test_hangup_reopens_both_logs(start: Callable[..., Gateway], tmp_path: Path)
     address = gateway.address
     error_log.rename(tmp_path / "error.log.1")
     access_log.rename(tmp_path / "access.log.1")
-    gateway.process.send_signal(signal.SIGHUP)
+    gateway.process.send_signal(number)
     wait_until(lambda: error_log.exists() and "logs reopened" in error_log.read_text(), "the new error log")
     with Connection(address) as connection:
         connection.request("GET", "/?new")
@@ -150,6 +151,13 @@ def test_hangup_reopens_both_logs(start: Callable[..., Gateway], tmp_path: Path)
     assert (tmp_path / "access.log.1").read_text() == "GET /?old HTTP/1.1 200 6\n"
     assert access_log.read_text() == "GET /?new HTTP/1.1 200 6\n"
     assert "listening on" in (tmp_path / "error.log.1").read_text()
+
+
+def test_a_signal_without_a_meaning_is_told(start: Callable[..., Gateway]) -> None:
+    gateway = start()
+    gateway.process.send_signal(signal.SIGUSR2)
+    gateway.wait_for_log("SIGUSR2 means nothing here, and is passed over")
+    assert gateway.get("/").status == 200
 
 
 def test_a_site_without_a_file(start: Callable[..., Gateway], tmp_path: Path) -> None:

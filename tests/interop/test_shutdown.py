@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OK = "Content-Type: text/plain\r\n\r\nok"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_request_under_way_is_finished(
     backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway], number: int
 ) -> None:
