@@ -14,7 +14,7 @@ import webob
 from gfastcgi.auth.base import Allow, Decision, Deny
 from gfastcgi.errors import BadCGIResponse
 
-__all__ = ["ABOUT_THE_FILE", "USUAL_VARIABLES", "decision_of", "denial", "variable_name"]
+__all__ = ["ABOUT_THE_FILE", "USUAL_VARIABLES", "decision_of", "denial", "passed_on", "variable_name"]
 
 ABOUT_THE_FILE = frozenset({
     b"content-length", b"expect", b"if-match", b"if-modified-since", b"if-none-match", b"if-range",
@@ -33,9 +33,9 @@ USUAL_VARIABLES: Mapping[str, str] = {
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 # An authorizer decides; it does not choose files, nor how its answer is framed.
 _NOT_PASSED_ON = frozenset({
-    "x-sendfile", "x-sendfile2", "x-lighttpd-send-file", "x-accel-redirect", "content-length", "connection",
-    "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    "content-length", "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
+_FOR_US = ("variable-", "x-accel-", "x-lighttpd-", "x-sendfile")
 # What was asked for, what is served for it (php-fpm takes settings from variables) and how long its body is: no
 # authorizer's word changes that.
 _NOT_TO_BE_SET = frozenset({
@@ -76,9 +76,13 @@ def variable_name(name: str, authorizer: str) -> bytes:
 
 def denial(status: int, reason: str, fields: Iterable[tuple[str, str]], body: bytes) -> webob.Response:
     """An authorizer's no as the answer to the client: whole, but for what it says to the gateway."""
-    kept = [
+    return webob.Response(status=f"{status} {reason}", headerlist=passed_on(fields), app_iter=[body])
+
+
+def passed_on(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of an authorizer's `fields` that are for the client."""
+    return [
         (name, value)
         for name, value in fields
-        if name.lower() not in _NOT_PASSED_ON and not name.lower().startswith("variable-")
+        if name.lower() not in _NOT_PASSED_ON and not name.lower().startswith(_FOR_US)
     ]
-    return webob.Response(status=f"{status} {reason}", headerlist=kept, app_iter=[body])

@@ -22,7 +22,7 @@ import gevent
 import webob
 from webob.exc import WSGIHTTPException
 
-from gfastcgi.auth.answers import ABOUT_THE_FILE, decision_of, denial, variable_name
+from gfastcgi.auth.answers import ABOUT_THE_FILE, decision_of, denial, passed_on, variable_name
 from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.errors import AnswerStalled, ApplicationError, BackendTimeout, ClientClosed, InvalidValue
 from gfastcgi.pages import error_page
@@ -54,6 +54,7 @@ class PythonAuthorizer:
         self.time_limit = time_limit
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self._has_warned = False
         self._called = name or f"{getattr(function, '__module__', '')}:{self.__name__}"
 
     def __repr__(self) -> str:
@@ -109,9 +110,17 @@ class PythonAuthorizer:
     def _call(self, asked: webob.Request) -> Any:
         """What the function answers; an exception of `webob.exc` is an answer, too."""
         try:
-            return self.function(asked)
+            answer = self.function(asked)
         except WSGIHTTPException as error:
-            return error
+            answer = error
+        if isinstance(answer, webob.Response) and answer.status_int == 200 and not self._has_warned:
+            # Of a FastCGI program it is the yes. A page to log in may have 200, too: one word of it is enough.
+            self._has_warned = True
+            log.warning(
+                "the authorizer %s answers with a webob.Response of status 200, which denies: True or an Allow lets in",
+                self._called,
+            )
+        return answer
 
     def _failed(self, request: Request, error: BaseException) -> ApplicationError:
         """`error`, which the function raised, as the gateway's; told here, once, however many ask the same."""
@@ -126,7 +135,8 @@ class PythonAuthorizer:
                 variable_name(name.decode("latin-1"), self._called): _value(data)
                 for name, data in found.variables.items()
             }
-            return Allow(variables, _fields(found.response_headers), found.max_age, found.vary)
+            fields = tuple(passed_on(_fields(found.response_headers)))
+            return Allow(variables, fields, found.max_age, found.vary)
         response = found.response if isinstance(found, Deny) else found
         if response.status_int < 200:
             raise TypeError(f"{response.status} ends nothing")

@@ -47,6 +47,12 @@ def test_a_yes_with_everything() -> None:
     assert decide(answer) == answer
 
 
+def test_all_fields_of_a_yes_are_for_the_client_but_those_of_the_connection() -> None:
+    fields = (("X-Other", "y"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"))
+    taken = (("Content-Length", "3"), ("Transfer-Encoding", "chunked"), ("X-Sendfile", "/x"), ("X-Accel-Charset", "x"))
+    assert decide(Allow({}, (*fields, *taken))) == Allow({}, fields)
+
+
 @pytest.mark.parametrize("answer", [None, False, ""])
 def test_a_plain_no(answer: Any) -> None:
     decision = decide(answer)
@@ -66,6 +72,19 @@ def test_an_answer_of_its_own() -> None:
     assert (response.status, response.body, response.headerlist) == ("401 Who", b"who", fields[:3])
     assert decide(webob.Response(body=b"200 is no yes")).response.status_int == 200
     assert decide(Deny(webob.Response(status=402))).response.status_int == 402
+
+
+def test_a_response_with_200_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It is the yes of a FastCGI program, and a no here."""
+    guard = PythonAuthorizer(lambda request: webob.Response("please log in"), name="site:check")
+    for _ in range(2):
+        assert isinstance(guard.check(ask("/"), "/"), Deny)
+    (line,) = caplog.messages
+    assert line.startswith("the authorizer site:check answers with a webob.Response of status 200, which denies: True")
+    caplog.clear()
+    decide(Deny(webob.Response("please log in")))
+    decide(webob.Response(status=403))
+    assert caplog.messages == []
 
 
 def test_exceptions_that_are_answers() -> None:
