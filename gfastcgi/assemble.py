@@ -27,6 +27,7 @@ from gfastcgi.config import Address, Block, Config, ServerConfig, Settings
 from gfastcgi.control import Commands, ControlSocket
 from gfastcgi.elsewhere import identity_fields
 from gfastcgi.errors import InvalidValue
+from gfastcgi.faults import Faults
 from gfastcgi.gates import Gates
 from gfastcgi.gateway import Gateway
 from gfastcgi.http.request import Limits
@@ -67,19 +68,17 @@ class App:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._parts = _Parts(config)
+        faults = Faults()
+        for settings in self._all_settings():
+            # Backends and logs that a conditional names start with the others, not with the first request they meet.
+            self._parts.prepare(settings, faults)
+        faults.raise_all()
         self._sites = SiteTable(config, self._parts.site)
         self._gateway = Gateway(self._sites, statistics=self.statistics, tells_why=config.server.proxy_status)
         self._servers: list[HTTPServer] = []
         self._control: ControlSocket | None = None
         self._ended = Event()
         self._born = time.monotonic()
-        for settings in self._all_settings():
-            # Backends and logs that a conditional names start with the others, not with the first request they meet.
-            self._parts.backends.prepare(settings)
-            self._parts.gates.prepare(settings)
-            self._parts.logins.gates(settings)
-            self._parts.mounts.find(settings)
-            self._parts.access_log(settings)
 
     def __repr__(self) -> str:
         return f"<App on {', '.join(map(str, self.addresses))}>"
@@ -234,7 +233,7 @@ def _most_clients(wanted: int, procs: int) -> int:
 
 
 def build(config: Config) -> App:
-    """The gateway that `config` describes. Raises `ConfigError`."""
+    """The gateway that `config` describes. Raises `ConfigError`; `ConfigErrors` for several faults."""
     return App(config)
 
 
@@ -262,6 +261,16 @@ class _Parts:
         from gfastcgi.auth.shared import SharedDecisions
 
         return SharedDecisions(server.cache_redis, server.cache_secret, on_purge=lambda: self.gates.purge())
+
+    def prepare(self, settings: Settings, faults: Faults) -> None:
+        """Makes what `settings` name; what cannot be made is added to `faults`."""
+        with faults.caught():
+            self.backends.prepare(settings)
+        self.gates.prepare(settings, faults)
+        self.logins.prepare(settings, faults)
+        self.mounts.prepare(settings, faults)
+        with faults.caught():
+            self.access_log(settings)
 
     def site(self, settings: Settings, blocks: Sequence[Block]) -> Site:
         """The live objects of `settings`, into which `blocks` went."""

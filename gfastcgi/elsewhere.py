@@ -16,6 +16,7 @@ from gfastcgi.auth.python import DEFAULT_TIME_LIMIT, PythonAuthorizer, folder_of
 from gfastcgi.backends import is_elsewhere, of_mode
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.errors import InvalidValue
+from gfastcgi.faults import Faults
 from gfastcgi.logins import require_extra
 
 __all__ = ["Elsewhere", "identity_fields"]
@@ -27,12 +28,13 @@ class Elsewhere:
     def __init__(self) -> None:
         self._made: dict[HostConfig, Authorizer] = {}
 
-    def prepare(self, settings: Settings) -> None:
-        """Makes those of `settings`, so that their faults are found before the first request."""
+    def prepare(self, settings: Settings, faults: Faults) -> None:
+        """Makes those of `settings`, so that their `faults` are found before the first request."""
         for extension in settings.extensions:
             for host in of_mode(extension.hosts, "authorizer")[:1]:
                 if is_elsewhere(host):
-                    self.authorizer(extension.key, host)
+                    with faults.caught():
+                        self.authorizer(extension.key, host)
 
     def close(self) -> None:
         """Closes the connections that are kept."""

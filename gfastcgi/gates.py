@@ -19,6 +19,7 @@ from gfastcgi.auth.keeper import Shared
 from gfastcgi.backends import Backends, is_elsewhere
 from gfastcgi.config import HostConfig, Settings
 from gfastcgi.elsewhere import Elsewhere
+from gfastcgi.faults import Faults
 from gfastcgi.resolve import Resolver
 
 __all__ = ["Gates"]
@@ -34,9 +35,9 @@ class Gates:
         self._elsewhere = Elsewhere()
         self._gates: dict[Hashable, Gate] = {}
 
-    def prepare(self, settings: Settings) -> None:
+    def prepare(self, settings: Settings, faults: Faults) -> None:
         """Makes the authorizers of `settings` that are no FastCGI programs, so that their faults are found at once."""
-        self._elsewhere.prepare(settings)
+        self._elsewhere.prepare(settings, faults)
 
     def gate(self, key: str, hosts: list[HostConfig], settings: Settings) -> Gate:
         """The gate of `key`; `hosts` (at least one) are the backends of its authorizer."""

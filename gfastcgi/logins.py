@@ -7,7 +7,7 @@ configuration is known to the others. What cannot be judged by the backend that 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from gfastcgi.auth.base import Audit, Authorizer
@@ -16,6 +16,7 @@ from gfastcgi.auth.throttle import Throttle
 from gfastcgi.auth.userfile import UserFile
 from gfastcgi.config import Requirement, Settings, Where
 from gfastcgi.errors import InvalidValue
+from gfastcgi.faults import Faults
 
 __all__ = ["Logins", "require_extra"]
 
@@ -27,6 +28,12 @@ class Logins:
         self._audit = audit
         self._throttle = Throttle(time.monotonic)
         self._gates: dict[tuple[object, ...], Gate] = {}
+
+    def prepare(self, settings: Settings, faults: Faults) -> None:
+        """Makes those of `settings`, so that their `faults` are found before the first request."""
+        for requirement in settings.auth_require:
+            with faults.caught():
+                self._gate(requirement, settings)
 
     def gates(self, settings: Settings) -> list[Gate]:
         """A gate for each requirement, in their order: the first whose prefix fits holds. Raises `InvalidValue`."""
@@ -41,14 +48,10 @@ class Logins:
         kind = settings.auth_backend
         userfile = getattr(settings, f"auth_{kind}_userfile", "")
         where = requirement.where
-        if not kind or not userfile:
-            missing = f"auth.backend.{kind}.userfile" if kind else "auth.backend"
-            raise InvalidValue(f"auth.require needs {missing}", where.filename, where.lineno)
-        if requirement.method == "digest" and kind == "htpasswd":
-            message = 'auth.require: "digest" needs the backend "htdigest" or "plain", whose secrets it is made of'
-            raise InvalidValue(message, where.filename, where.lineno)
-        if requirement.groups and not settings.auth_plain_groupfile:
-            raise InvalidValue("auth.require: group= needs auth.backend.plain.groupfile", where.filename, where.lineno)
+        faults = Faults()
+        for message in _faults(requirement, settings, userfile):
+            faults.add(InvalidValue(message, where.filename, where.lineno))
+        faults.raise_all()
         key = (requirement, kind, userfile, settings.auth_plain_groupfile, settings.auth_cache)
         if key not in self._gates:
             authorizer = require_extra("libpass", where, partial(self._authorizer, requirement, settings, userfile))
@@ -69,6 +72,18 @@ class Logins:
         if requirement.method == "basic":
             return BasicAuthorizer(login, Remembered(settings.auth_cache))
         return DigestAuthorizer(login, Nonces(), requirement.algorithms)
+
+
+def _faults(requirement: Requirement, settings: Settings, userfile: str) -> Iterator[str]:
+    """Why the backend that is named cannot judge."""
+    kind = settings.auth_backend
+    if not kind or not userfile:
+        missing = f"auth.backend.{kind}.userfile" if kind else "auth.backend"
+        yield f"auth.require needs {missing}"
+    if requirement.method == "digest" and kind == "htpasswd":
+        yield 'auth.require: "digest" needs the backend "htdigest" or "plain", whose secrets it is made of'
+    if requirement.groups and not settings.auth_plain_groupfile:
+        yield "auth.require: group= needs auth.backend.plain.groupfile"
 
 
 def require_extra(package: str, where: Where, make: Callable[[], Authorizer]) -> Authorizer:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from gfastcgi.auth.python import folder_of, load
 from gfastcgi.config import Settings, WSGIMount
 from gfastcgi.errors import InvalidValue
+from gfastcgi.faults import Faults
 from gfastcgi.wsgi.mounted import Mounted
 
 __all__ = ["Mounts"]
@@ -20,6 +21,12 @@ class Mounts:
 
     def __init__(self) -> None:
         self._made: dict[WSGIMount, Mounted] = {}
+
+    def prepare(self, settings: Settings, faults: Faults) -> None:
+        """Imports those of `settings`, so that their `faults` are found before the first request."""
+        for mount in settings.wsgi_server:
+            with faults.caught():
+                self._mounted(mount)
 
     def find(self, settings: Settings) -> Sequence[Mounted]:
         """Those of `settings`, in their order. Raises `InvalidValue`."""

@@ -19,7 +19,7 @@ WORDS, LANGUAGE, WIRES, REQUEST, CHOICES, GROUND, DRIVERS, STORY, DOORS = range(
 FLOORS = {
     "": DOORS, "__main__": DOORS, "cli": DOORS, "compat": DOORS, "conformance": DOORS, "explain": DOORS,
     "library": DOORS, "assemble": DOORS, "backends": DOORS, "gates": DOORS, "logins": DOORS, "elsewhere": DOORS,
-    "plugins": DOORS, "mounts": DOORS, "testing": DOORS,
+    "faults": DOORS, "plugins": DOORS, "mounts": DOORS, "testing": DOORS,
     "gateway": STORY, "answers": STORY, "site": STORY, "resolve": STORY, "variables": STORY, "pages": STORY,
     "files": STORY, "wsgi": STORY, "audit": STORY, "record": STORY,
     "auth.chain": STORY, "auth.gate": STORY, "auth.keeper": STORY, "auth.recheck": STORY, "auth.denial": STORY,

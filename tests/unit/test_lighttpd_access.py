@@ -289,6 +289,34 @@ def test_a_function_that_is_not_there_stops_the_start(tmp_path: Path, name: str)
         assert (failure.value.filename, failure.value.lineno) == (filename, line)
 
 
+def test_all_that_cannot_be_built_is_told(tmp_path: Path) -> None:
+    text = f"""
+        auth.backend = "htpasswd"
+        auth.backend.htpasswd.userfile = "/x"
+        auth.require = (
+            "/a/" => ( "method" => "digest", "realm" => "r", "require" => "group=x" ),
+            "/b/" => ( {WORDS} "group=x" ),
+        )
+        fastcgi.server = (
+            "/c/" => (( "mode" => "authorizer", "python" => "no_gate_one:check" )),
+            "/d/" => (( "mode" => "authorizer", "python" => "no_gate_two:check" )),
+        )
+        $HTTP["host"] == "a" {{ wsgi.server = ( "/e" => "no_app:app" ) }}
+    """
+    with pytest.raises(ConfigErrors) as failure:
+        assemble.build(lighttpd.loads(HEAD + text, str(tmp_path / "site.conf"))[0])
+    told = [(error.filename, error.lineno, error.message[:40]) for error in failure.value.errors]
+    filename = str(tmp_path / "site.conf")
+    assert told == [
+        (filename, 6, 'auth.require: "digest" needs the backend'),
+        (filename, 6, "auth.require: group= needs auth.backend."),
+        (filename, 7, "auth.require: group= needs auth.backend."),
+        (filename, 10, '"python" => "no_gate_one:check": ModuleN'),
+        (filename, 11, '"python" => "no_gate_two:check": ModuleN'),
+        (filename, 13, 'wsgi.server: "/e" => "no_app:app": Modul'),
+    ]
+
+
 NEVER = """
 from functools import partial
 import gfastcgi
