@@ -91,7 +91,8 @@ class FastCGIAuthorizer:
 def _allow(key: str, fields: tuple[tuple[str, str], ...], *, is_named: bool) -> Allow:
     """The yes that `fields` say. `is_named`: the program that ran is the one that was meant to decide."""
     if not is_named and any(name.lower() == "x-powered-by" and value.startswith("PHP") for name, value in fields):
-        raise BadCGIResponse('PHP ran, or printed, the private file itself: "script" has to name the authorizer')
+        message = 'PHP ran, or printed, the private file itself: "script" has to name the authorizer'
+        raise BadCGIResponse(f"the authorizer {key}: {message}")
     variables: dict[bytes, bytes] = {}
     cookies: list[tuple[str, str]] = []
     for name, value in fields:
