@@ -10,7 +10,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ from gfastcgi.status import Overview, authorizers_of, backends_of, snapshot
 if TYPE_CHECKING:
     from gfastcgi.auth.shared import SharedDecisions
 
-__all__ = ["App", "build"]
+__all__ = ["App", "build", "settings_of"]
 
 log = logging.getLogger("gfastcgi")
 
@@ -69,7 +69,7 @@ class App:
         self.config = config
         self._parts = _Parts(config)
         faults = Faults()
-        for settings in self._all_settings():
+        for settings in settings_of(config):
             # Backends and logs that a conditional names start with the others, not with the first request they meet.
             self._parts.prepare(settings, faults)
         faults.raise_all()
@@ -82,17 +82,6 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App on {', '.join(map(str, self.addresses))}>"
-
-    def _all_settings(self) -> Iterable[Settings]:
-        yield self.config.settings
-        for block in self.config.blocks:
-            if not _PREPARED.isdisjoint(block.overrides):
-                overrides: dict[str, Any] = {}
-                for other in self.config.blocks:
-                    # Those around it hold wherever it holds.
-                    if set(other.conditions) <= set(block.conditions):
-                        overrides.update(other.overrides)
-                yield replace(self.config.settings, **overrides)
 
     @property
     def addresses(self) -> list[Address]:
@@ -230,6 +219,19 @@ def _most_clients(wanted: int, procs: int) -> int:
         log.info("%d clients at once, since %d files may be open (server.max-fds)", room, limit)
         return room
     return wanted
+
+
+def settings_of(config: Config) -> Iterator[Settings]:
+    """The settings of every request, and those of each conditional that names something to be prepared."""
+    yield config.settings
+    for block in config.blocks:
+        if not _PREPARED.isdisjoint(block.overrides):
+            overrides: dict[str, Any] = {}
+            for other in config.blocks:
+                # Those around it hold wherever it holds.
+                if set(other.conditions) <= set(block.conditions):
+                    overrides.update(other.overrides)
+            yield replace(config.settings, **overrides)
 
 
 def build(config: Config) -> App:

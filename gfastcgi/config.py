@@ -342,3 +342,5 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     settings: Settings = field(default_factory=Settings)
     blocks: tuple[Block, ...] = ()
+    places: Mapping[str, Where] = field(default_factory=dict, compare=False, repr=False)
+    """Where the directives outside of conditionals stand, by name, for messages; empty without a file."""

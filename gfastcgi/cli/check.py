@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterator
-from dataclasses import replace
 
 from gfastcgi.cli.console import print_faults, print_warnings
 from gfastcgi.config import Config
@@ -36,9 +33,10 @@ def run(options: argparse.Namespace) -> int:
 def load(filename: str) -> Config:
     """The configuration of a file; warnings are told. Raises `ConfigError`."""
     from gfastcgi import lighttpd, plugins
+    from gfastcgi.cli import places
 
     config, warnings = lighttpd.load(filename, find_balance=plugins.find_balance)
-    print_warnings([*warnings, *_missing_folders(config)])
+    print_warnings([*warnings, *places.doubts(config)])
     return config
 
 
@@ -47,8 +45,15 @@ def examine(filename: str, *, prints: bool, shows_secrets: bool = False) -> int:
     try:
         config = load(filename)
         from gfastcgi import assemble
+        from gfastcgi.cli import places
+        from gfastcgi.faults import Faults
 
-        assemble.build(config)
+        faults = Faults()
+        with faults.caught():
+            assemble.build(config)
+        if not prints:
+            places.find_faults(config, faults)
+        faults.raise_all()
     except ConfigError as error:
         print_faults(error)
         return 1
@@ -59,18 +64,3 @@ def examine(filename: str, *, prints: bool, shows_secrets: bool = False) -> int:
     else:
         print("Syntax OK")
     return 0
-
-
-def _missing_folders(config: Config) -> Iterator[str]:
-    """Document roots that are not there: nothing below them will ever be found."""
-    told = set()
-    for settings in (config.settings, *(replace(config.settings, **block.overrides) for block in config.blocks)):
-        roots = [("server.document-root", settings.document_root)]
-        for extension in settings.extensions:
-            # That of a responder may be elsewhere: it is for the program to look there.
-            gates = (host for host in extension.hosts if host.mode == "authorizer")
-            roots += [(f'{host.where}: "docroot"', host.docroot) for host in gates]
-        for name, folder in roots:
-            if folder and not os.path.isdir(folder) and (name, folder) not in told:
-                told.add((name, folder))
-                yield f'{name}: there is no folder "{folder}"'

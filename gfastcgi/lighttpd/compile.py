@@ -62,7 +62,13 @@ class _Compiler:
         self.check_sharing(top, server)
         blocks = tuple(self.blocks())
         listeners = self.listeners(chosen)
-        return Config(server=ServerConfig(listeners=listeners, **server), settings=Settings(**settings), blocks=blocks)
+        places = {key: setting.where for key, setting in top.settings.items() if key in DIRECTIVES}
+        return Config(
+            server=ServerConfig(listeners=listeners, **server),
+            settings=Settings(**settings),
+            blocks=blocks,
+            places=places,
+        )
 
     def check_sharing(self, top: Scope, server: dict[str, Any]) -> None:
         """Whoever can write to the Redis of the decisions could open every gate, were they not signed."""

@@ -121,6 +121,90 @@ def test_folders_that_are_not_there_are_told(tmp_path: Path, capsys: pytest.Capt
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('server.errorlog = "/nowhere/log"', ":4: server.errorlog: '/nowhere/log': No such file or directory"),
+        ('server.pid-file = "{root}/site.conf/pid"', ":4: server.pid-file: '{root}/site.conf/pid': Not a directory"),
+        ('server.control-socket = "/nowhere/s"', ":4: server.control-socket: '/nowhere/s': No such file or directory"),
+        ('fastcgi.audit-log = "{root}"', ":4: fastcgi.audit-log: '{root}': Is a directory"),
+        ('accesslog.filename = "/nowhere/a"', ":4: accesslog.filename: '/nowhere/a': No such file or directory"),
+        (
+            '$HTTP["host"] == "a" { accesslog.filename = "/nowhere/a" }',
+            ":4: accesslog.filename: '/nowhere/a': No such file or directory",
+        ),
+        (
+            'fastcgi.server += ( "/x" => (( "bin-path" => "/nowhere/program -x" )) )',
+            ":4: \"bin-path\": '/nowhere/program': No such file or directory",
+        ),
+        (
+            '$HTTP["host"] == "a" {\nfastcgi.server += ( "/x" => (( "bin-path" => "{root}/site.conf" )) ) }',
+            ":5: \"bin-path\": '{root}/site.conf': Permission denied",
+        ),
+    ],
+)
+@pytest.mark.parametrize("flags", [["-t", "-f"], ["check"]])
+def test_places_that_would_stop_a_start(
+    flags: list[str], line: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filename = write(tmp_path, GOOD + line)
+    assert run([*flags, filename]) == 1
+    assert capsys.readouterr().err == f"gfastcgi: {filename}{fault.replace('{root}', str(tmp_path))}\n"
+    assert run(["-p", "-f", filename]) == 0
+
+
+def test_places_that_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "program").write_text("")
+    (tmp_path / "program").chmod(0o700)
+    text = """
+        server.errorlog = "{root}/log"
+        server.pid-file = "{root}/pid"
+        accesslog.filename = "-"
+        fastcgi.audit-log = "log"
+        fastcgi.server += ( "/x" => (( "bin-path" => "{root}/program", "x-sendfile-docroot" => ( "{root}" ) )) )
+        fastcgi.server += ( "/y" => (( "bin-path" => "sh", "port" => 90 )) )
+    """
+    assert run(["-t", "-f", write(tmp_path, GOOD + text)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_built_and_what_is_named_are_told_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    require = 'auth.require = ( "/a" => ( "method" => "basic", "realm" => "r", "require" => "valid-user" ) )'
+    filename = write(tmp_path, f'{GOOD}server.errorlog = "/nowhere/log"\n{require}\n')
+    assert run(["-t", "-f", filename]) == 1
+    assert re.findall(r":(\d): (\S+)", capsys.readouterr().err) == [("4", "server.errorlog:"), ("5", "auth.require")]
+
+
+def test_files_that_are_missed_later_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filename = write(
+        tmp_path,
+        GOOD
+        + """auth.backend = "htpasswd"
+auth.backend.htpasswd.userfile = "{root}/users"
+auth.backend.plain.groupfile = "{root}/groups"
+auth.require = ( "/a" => ( "method" => "basic", "realm" => "r", "require" => "valid-user" ),
+                 "/b" => ( "method" => "basic", "realm" => "r", "require" => "group=x" ) )
+fastcgi.server += (
+    "/c" => (( "mode" => "authorizer", "socket" => "/run/s", "script" => "{root}/gate.php" )),
+    "/d" => (( "mode" => "authorizer", "host" => "192.0.2.1", "script" => "/there/gate.php" )),
+    "/e" => (( "socket" => "/run/t", "x-sendfile-docroot" => ( "{root}", "{root}/x", "{root}/site.conf" ) )),
+    "/f" => (( "bin-path" => "{root}/late", "min-procs" => 0 )),
+)
+""",
+    )
+    assert run(["-t", "-f", filename]) == 0
+    told = capsys.readouterr().err.replace(f"{filename}:", ":").replace(str(tmp_path), "")
+    assert told.replace("gfastcgi: warning: ", "").splitlines() == [
+        ":13: \"bin-path\": '/late': No such file or directory",
+        ':10: "script": there is no file "/gate.php"',
+        ':12: "x-sendfile-docroot": there is no folder "/x"',
+        ':12: "x-sendfile-docroot": there is no folder "/site.conf"',
+        ':7: auth.require: there is no file "/users" (auth.backend.htpasswd.userfile)',
+        ':8: auth.require: there is no file "/users" (auth.backend.htpasswd.userfile)',
+        ':8: auth.require: there is no file "/groups" (auth.backend.plain.groupfile)',
+    ]
+
+
 def test_a_word_that_is_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     filename = write(tmp_path, GOOD)
     answers = []
