@@ -94,6 +94,8 @@ def command(path: str, name: str) -> dict[str, Any]:
             sock.sendall(json.dumps({"command": name}).encode() + b"\n")
             line = _read_line(sock)
         answer = json.loads(line)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise ControlError(f"no gateway is running at {path}") from error
     except (OSError, ValueError) as error:
         raise ControlError(f"{path}: {error}") from error
     if not isinstance(answer, dict) or not answer.pop("ok", False):

@@ -19,7 +19,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="example:\n  gfastcgi check /etc/lighttpd/lighttpd.conf",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("filename", metavar="FILE", help="the configuration file")
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("filename", nargs="?", metavar="FILE", help="the configuration file")
+    group.add_argument("-f", metavar="FILE", dest="named", help="the same, as other commands name it")
     parser.add_argument("-p", action="store_true", help="print what was understood instead of `Syntax OK`")
     parser.add_argument("--show-secrets", action="store_true", help="print secrets instead of their lengths")
     return parser
@@ -27,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Checks all that can be checked without starting anything."""
-    return examine(options.filename, prints=options.p, shows_secrets=options.show_secrets)
+    return examine(options.filename or options.named, prints=options.p, shows_secrets=options.show_secrets)
 
 
 def load(filename: str) -> Config:

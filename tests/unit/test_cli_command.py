@@ -48,7 +48,9 @@ def test_without_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert "-f FILE" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--nonsense"], ["-f"], ["serve"], ["check"], ["demo", "--port", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["-f"], ["serve"], ["check"], ["check", "a", "-f", "b"], ["demo", "--port", "x"]]
+)
 def test_arguments_that_make_no_sense(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         run(arguments)
@@ -62,8 +64,9 @@ def test_a_good_file(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "Syntax OK\n"
 
 
-def test_check_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["check", write(tmp_path, GOOD)]) == 0
+@pytest.mark.parametrize("flags", [["check"], ["check", "-f"]])
+def test_check_is_the_same(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*flags, write(tmp_path, GOOD)]) == 0
     assert capsys.readouterr().out == "Syntax OK\n"
 
 

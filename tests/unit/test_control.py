@@ -72,8 +72,14 @@ def test_commands_that_fail(path: str, caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    with pytest.raises(ControlError, match="none"):
-        command(str(tmp_path / "none"), "purge")
+    path = str(tmp_path / "none")
+    for _ in range(2):
+        with pytest.raises(ControlError) as refused:
+            command(path, "purge")
+        assert str(refused.value) == f"no gateway is running at {path}"
+        if not os.path.exists(path):  # then one that has ended
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(path)
 
 
 @pytest.mark.parametrize("answer", [b"", b"what\n", b"[]\n", b'{"ok": false}\n'])
