@@ -354,6 +354,25 @@ GUARDS = [
         "            if False:\n",
         "unit/test_lighttpd_access.py",
     ),
+    Guard(
+        "lighttpd/hosts.py",
+        '        if command and not values.get("script"):\n',
+        "        if False:\n",
+        "unit/test_lighttpd_options.py",
+    ),
+    Guard(
+        "lighttpd/compile.py",
+        "            if reason and not is_off(setting.value):\n",
+        "            if False:\n",
+        "unit/test_lighttpd_options.py",
+    ),
+    Guard(
+        "lighttpd/lost_gates.py",
+        "                if not any(_covers(other, key) for other in held):\n",
+        "                if False:\n",
+        "unit/test_lighttpd_lost_gates.py",
+    ),
+    Guard("elsewhere.py", "    if fault:\n", "    if False:\n", "unit/test_lighttpd_access.py"),
     Guard("lighttpd/access.py", "    elif key_fault(prefix):\n", "    elif False:\n", "unit/test_lighttpd_access.py"),
     # The way through the gateway.
     Guard("gateway.py", "if not place.gates:", "if True:", "fault/test_authz_paths.py"),
