@@ -155,7 +155,7 @@ def test_purge_without_a_gateway(tmp_path: Path) -> None:
     config = tmp_path / "site.conf"
     for line, fault in (
         ("", "site.conf: server.control-socket is not set"),
-        (f'server.control-socket = "{tmp_path}/none.sock"', "none.sock: "),
+        (f'server.control-socket = "{tmp_path}/none.sock"', f"no gateway is running at {tmp_path}/none.sock"),
     ):
         config.write_text(f'server.document-root = "{tmp_path}"\n{line}\n')
         told = subprocess.run(

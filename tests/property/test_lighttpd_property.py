@@ -162,7 +162,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Address):
         return str(value), value.mode
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value) if field.name != "where"}
+        told = [field.name for field in fields(value) if field.name not in ("where", "places")]
+        return {name: plain(getattr(value, name)) for name in told}
     if isinstance(value, dict):
         return {key: plain(content) for key, content in value.items()}
     if isinstance(value, tuple):
