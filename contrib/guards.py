@@ -358,13 +358,13 @@ GUARDS = [
         "lighttpd/hosts.py",
         '        if command and not values.get("script"):\n',
         "        if False:\n",
-        "unit/test_lighttpd_options.py",
+        "unit/test_lighttpd_openings.py",
     ),
     Guard(
         "lighttpd/compile.py",
         "            if reason and not is_off(setting.value):\n",
         "            if False:\n",
-        "unit/test_lighttpd_options.py",
+        "unit/test_lighttpd_openings.py",
     ),
     Guard(
         "lighttpd/lost_gates.py",
