@@ -50,7 +50,8 @@ class _Teller:
 
     def record(self) -> Record:
         request, place = self._request, self._place
-        dropped = sorted(name.decode("latin-1") for name in request.head.names if not _is_passed_on(name, request))
+        kept = {name for name, _ in request.fields}
+        dropped = sorted(name.decode("latin-1") for name in request.head.names if not _is_told(name, kept, request))
         return {
             "request": {
                 "method": request.method,
@@ -138,9 +139,9 @@ class _Teller:
         return text if len(text) <= room else text[:room] + "..."
 
 
-def _is_passed_on(name: bytes, request: Request) -> bool:
-    """Whether a program is told of the field: as it is, or since `fastcgi.allow-fields` names it."""
-    if any(name == kept for kept, _ in request.fields):
+def _is_told(name: bytes, kept: set[bytes], request: Request) -> bool:
+    """Whether a program is told of the field: as it is, `kept`, or since `fastcgi.allow-fields` names it."""
+    if name in kept:
         return variable_name(name) is not None
     return b"HTTP_" + fold(name) in request.variables
 
