@@ -76,6 +76,7 @@ class _Teller:
             "key": gate.key,
             "transport": gate.transport,
             "to": list(asks.to) if asks else [],
+            "requires": asks.requires if asks else "",
             "independent": gate.is_independent,
             "recheck": gate.recheck,
             "login": gate.login,

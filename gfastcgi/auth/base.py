@@ -109,6 +109,8 @@ class Question:
     """Where: any one of these."""
     sends: tuple[tuple[bytes, bytes], ...] = ()
     """Meta-variables or fields."""
+    requires: str = ""
+    """Whom it lets through, where the configuration says so."""
 
 
 Audit: TypeAlias = "Callable[[Request, Verdict], None]"

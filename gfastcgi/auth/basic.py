@@ -84,8 +84,8 @@ class BasicAuthorizer:
         return f"<BasicAuthorizer {self._login!r}>"
 
     def question(self, request: Request, root: str) -> Question:
-        """Where `check` would look the user up."""
-        return Question((self._login.users.filename,))
+        """Where `check` would look the user up, and what is required."""
+        return Question((self._login.users.filename,), requires=self._login.requires)
 
     def check(self, request: Request, root: str) -> Decision:
         """Raises OSError when the file of users cannot be read."""

@@ -91,8 +91,8 @@ class DigestAuthorizer:
         return f"<DigestAuthorizer {self._login!r}>"
 
     def question(self, request: Request, root: str) -> Question:
-        """Where `check` would look the user up."""
-        return Question((self._login.users.filename,))
+        """Where `check` would look the user up, and what is required."""
+        return Question((self._login.users.filename,), requires=self._login.requires)
 
     def check(self, request: Request, root: str) -> Decision:
         """Raises OSError when the file of users cannot be read."""

@@ -57,6 +57,14 @@ class Login:
     def __repr__(self) -> str:
         return f"<Login {self._requirement.prefix!r} {self._requirement.realm!r}>"
 
+    @property
+    def requires(self) -> str:
+        """The rules as `auth.require` spells them, and the realm."""
+        rules = self._requirement
+        named = [("user", rules.users), ("group", rules.groups), ("host", rules.hosts)]
+        spelt = ["valid-user"] if rules.any_user else [f"{kind}={name}" for kind, names in named for name in names]
+        return f'{"|".join(spelt)}, in the realm "{rules.realm}"'
+
     def decide(self, request: Request, user: bytes, scheme: bytes, refuse: Callable[[], Deny]) -> Allow | Deny:
         """The answer to `user`, who is known to be this one: whether `auth.require` lets them pass."""
         if not self._may_pass(user, request.remote_addr):

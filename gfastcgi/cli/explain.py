@@ -101,6 +101,8 @@ def render(record: Record) -> Iterator[str]:
 
 def _gate(gate: Record) -> Iterator[str]:
     yield paint(_line("authorizer", f"{gate['key']}  {gate['transport']}  {', '.join(gate['to'])}"), "cyan", sys.stdout)
+    if gate["requires"]:
+        yield _line("requires", gate["requires"])
     cache = gate["cache"]
     if cache is not None:
         kept = f"a yes for {cache['ttl']} s, a no for {cache['negative_ttl']} s, by {', '.join(cache['key'])}"
