@@ -368,8 +368,14 @@ GUARDS = [
     ),
     Guard(
         "lighttpd/lost_gates.py",
-        "                if not any(_covers(other, key) for other in held):\n",
-        "                if False:\n",
+        "        if not any(_covers(other, key) for other in held):\n",
+        "        if False:\n",
+        "unit/test_lighttpd_lost_gates.py",
+    ),
+    Guard(
+        "lighttpd/lost_gates.py",
+        "            if is_around or not later.overrides[attribute]:\n",
+        "            if True:\n",
         "unit/test_lighttpd_lost_gates.py",
     ),
     Guard("elsewhere.py", "    if fault:\n", "    if False:\n", "unit/test_lighttpd_access.py"),

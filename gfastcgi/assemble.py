@@ -31,6 +31,7 @@ from gfastcgi.faults import Faults
 from gfastcgi.gates import Gates
 from gfastcgi.gateway import Gateway
 from gfastcgi.http.request import Limits
+from gfastcgi.lighttpd.lost_gates import lost_beside
 from gfastcgi.log import LogFile
 from gfastcgi.logins import Logins
 from gfastcgi.mounts import Mounts
@@ -255,6 +256,8 @@ class _Parts:
         self.mounts = Mounts()
         self._identities: set[bytes] = set()
         """The variables that authorizers have set: on no path are they a client's to send."""
+        self._told: set[str] = set()
+        """What was said of gates that are lost: the same pair of conditionals may hold with many others."""
 
     def _shared_decisions(self, server: ServerConfig) -> SharedDecisions | None:
         """What gateways share. Raises `InvalidValue`."""
@@ -310,7 +313,16 @@ class _Parts:
                 learned=self._identities,
             ),
             audit=self._audit,
+            lost_gates=self._tell_lost(blocks),
         )
+
+    def _tell_lost(self, blocks: Sequence[Block]) -> list[str]:
+        lost = list(lost_beside(blocks))
+        for warning in lost:
+            if warning not in self._told:
+                self._told.add(warning)
+                log.warning("%s", warning)
+        return lost
 
     def _audit_log(self, name: str) -> AuditLog | None:
         return AuditLog(self._log_file(name).write) if name else None

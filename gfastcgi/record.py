@@ -61,6 +61,7 @@ class _Teller:
                 "peer": request.remote_addr,
             },
             "settings": [_told_block(block) for block in self._site.blocks],
+            "lost_gates": list(self._site.lost_gates),
             "rewritten": self._uri(request.uri) if request.uri != request.original_uri else None,
             "dropped": [self._cut(name) for name in dropped if self._room > 0],
             "need": self._site.settings.authorizers,

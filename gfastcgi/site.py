@@ -95,6 +95,8 @@ class Site:
     audit: AuditLog | None = None
     blocks: Sequence[Block] = ()
     """The conditional parts of the configuration that went into `settings`."""
+    lost_gates: Sequence[str] = ()
+    """Which gates of one of `blocks` another takes away, in words."""
     shelf: Shelf = field(init=False, default_factory=Shelf)
     _places: dict[str, tuple[float, Place]] = field(init=False, default_factory=dict)
 

@@ -85,6 +85,8 @@ def render(record: Record) -> Iterator[str]:
     yield paint(f"{asked['method']} {asked['host']}{asked['uri']}  from {asked['peer']}", "bold", sys.stdout)
     for block in record["settings"]:
         yield _line("settings", f"{block['where']}  {' and '.join(block['conditions'])}")
+    for warning in record["lost_gates"]:
+        yield paint(_line("warning", warning), "yellow", sys.stdout)
     if record["rewritten"] is not None:
         yield _line("rewritten", record["rewritten"])
     yield _line("path", asked["path"])

@@ -1,19 +1,21 @@
-"""Gates that a conditional takes away: it sets `fastcgi.server` or `auth.require` anew, without those around it.
+"""Gates that a conditional takes away: it sets `fastcgi.server` or `auth.require` anew, without those set before.
 
-Contract: as in lighttpd, the value of the innermost scope holds alone. Whoever meant to add to it is warned; `()` says
-plainly that nothing is to hold.
+Contract: as in lighttpd, the value of the innermost scope holds alone, and of conditionals beside each other the last
+one's. Whoever meant to add to it is warned: of those around a conditional when the file is read, of those beside it when
+a request meets both. `()` says plainly that nothing is to hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-from gfastcgi.config import Where
+from gfastcgi.config import Block, Where
 from gfastcgi.lighttpd.evaluate import Scope
 from gfastcgi.lighttpd.report import Report
 
-__all__ = ["LostGates"]
+__all__ = ["LostGates", "lost_beside"]
 
 _ATTRIBUTES = {"fastcgi.server": "extensions", "auth.require": "auth_require"}
 
@@ -33,10 +35,32 @@ class LostGates:
             self._held[scope, name] = held
             if not chosen.get(attribute):
                 continue
-            for key, where in around.items():
-                if not any(_covers(other, key) for other in held):
-                    message = f'{name}: in here "{key}" ({where}) is not guarded; += adds to what is there'
-                    self._report.warn(message, scope.settings[name].where)
+            for key, where in _lost(around, held):
+                message = f'{name}: in here "{key}" ({where}) is not guarded; += adds to what is there'
+                self._report.warn(message, scope.settings[name].where)
+
+
+def lost_beside(blocks: Sequence[Block]) -> Iterator[str]:
+    """What is lost where all of `blocks`, in the order of the file, hold for one request."""
+    for name, attribute in _ATTRIBUTES.items():
+        setters = [block for block in blocks if attribute in block.overrides]
+        for earlier, later in pairwise(setters):
+            is_around = set(earlier.conditions) <= set(later.conditions)
+            if is_around or not later.overrides[attribute]:
+                continue
+            held = dict(_gates(name, later.overrides[attribute]))
+            for key, where in _lost(dict(_gates(name, earlier.overrides[attribute])), held):
+                yield (
+                    f"{later.where}: {name}: a request meets this conditional and the one of {earlier.where}, and this "
+                    f'value holds alone: "{key}" ({where}) is not guarded; put one into the other, with +='
+                )
+
+
+def _lost(before: Mapping[str, Where], held: Mapping[str, Where]) -> Iterator[tuple[str, Where]]:
+    """Those of `before` that guard paths which none of `held` guards."""
+    for key, where in before.items():
+        if not any(_covers(other, key) for other in held):
+            yield key, where
 
 
 def _gates(name: str, value: Any) -> Iterator[tuple[str, Where]]:

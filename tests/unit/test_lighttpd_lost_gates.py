@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gfastcgi import lighttpd
+from gfastcgi.lighttpd.lost_gates import lost_beside
 
 GATE = '(( "host" => "h", "mode" => "authorizer" ))'
 APP = '(( "host" => "h" ))'
@@ -68,3 +69,44 @@ def test_the_scope_around_it_is_the_nearest_that_sets_it() -> None:
 def test_gates_that_stand_further_down_are_around_it_too() -> None:
     head = f'server.document-root = "/www"\n$HTTP["host"] == "a" {{ fastcgi.server = ( ".php" => {APP} ) }}\n'
     assert warnings(f'fastcgi.server = ( "/x" => {GATE} )', head) == lost(2, ("/x", 3))
+
+
+def beside(text: str) -> list[str]:
+    """What is lost where every conditional of `text` holds."""
+    return list(lost_beside(lighttpd.loads(HEAD + text, "s")[0].blocks))
+
+
+def test_conditionals_beside_each_other() -> None:
+    first = f'$HTTP["host"] == "a" {{\n    fastcgi.server += ( "/more/" => {GATE} )\n}}\n'
+    second = f'$HTTP["url"] =^ "/m" {{\n    fastcgi.server += ( ".pl" => {APP} )\n}}'
+    assert beside(first + second) == [
+        "s:11: fastcgi.server: a request meets this conditional and the one of s:8, and this value holds alone: "
+        '"/more/" (s:9) is not guarded; put one into the other, with +='
+    ]
+    assert beside(first) == beside(second + "\n" + first) == []
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "fastcgi.server = ()",  # plainly meant
+        f'fastcgi.server += ( "/mo" => {GATE} )',
+        f'auth.require += ( "/x/" => {LOGIN} )',
+        'server.tag = "t"',
+    ],
+)
+def test_one_beside_it_that_takes_nothing_away(second: str) -> None:
+    first = f'$HTTP["host"] == "a" {{ fastcgi.server += ( "/more/" => {GATE} ) }}\n'
+    assert beside(first + f'$HTTP["url"] =^ "/m" {{ {second} }}') == []
+
+
+def test_one_within_it_was_told_when_the_file_was_read() -> None:
+    inner = f'$HTTP["url"] =^ "/m" {{ fastcgi.server = ( "/" => {APP} ) }}'
+    text = f'$HTTP["host"] == "a" {{ fastcgi.server += ( "/more/" => {GATE} )\n {inner} }}'
+    assert beside(text) == []
+    assert len(warnings(text)) == 3
+
+
+def test_passwords_of_conditionals_beside_each_other() -> None:
+    first = f'$HTTP["host"] == "a" {{ auth.require += ( "/more/" => {LOGIN} ) }}\n'
+    assert len(beside(first + f'$HTTP["url"] =^ "/m" {{ auth.require += ( "/x/" => {LOGIN} ) }}')) == 1
