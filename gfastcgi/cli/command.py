@@ -54,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-f", metavar="FILE", dest="filename", help="the configuration file")
     parser.add_argument("-D", action="store_true", help="stay in the foreground (gfastcgi always does)")
-    parser.add_argument("-t", action="count", default=0, help="check the file, as a start does, and exit: 0 or 1")
+    parser.add_argument(
+        "-t", action="count", default=0, help="check the file, as a start does, and exit: 0 or 1 (-tt does the same)"
+    )
     parser.add_argument("-p", action="store_true", help="print what was understood of the file and exit")
     parser.add_argument("--show-secrets", action="store_true", help="with -p: print secrets instead of their lengths")
     parser.add_argument("-v", "--version", action="store_true", dest="v", help="print the version and exit")

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from importlib.util import find_spec
 
 from gfastcgi.net.beneath import has_openat2
 from gfastcgi.plugins import balances
 
 __all__ = ["features"]
+
+# The extras of the distribution that a gateway may need, and the modules that they bring.
+_EXTRAS = {
+    "auth (passwords, authorizers over HTTP)": ("bcrypt", "geventhttpclient", "passlib"),
+    "redis (decisions that gateways share)": ("redis",),
+    "completion": ("shtab",),
+}
 
 
 def features() -> str:
@@ -21,6 +29,7 @@ def features() -> str:
         ("FastCGI roles", {"responder": True, "authorizer": True, "filter (wsgi)": True}),
         ("Balancing", balances()),
         ("HTTP", {"HTTP/1.0": True, "HTTP/1.1": True, "HTTP/2": False, "TLS": False, "upgrade (websocket)": False}),
+        ("Extras", {extra: all(map(find_spec, modules)) for extra, modules in _EXTRAS.items()}),
         ("Files", {"openat2 (RESOLVE_BENEATH)": has_openat2(), "sendfile": True, "X-Sendfile": True}),
     ]  # fmt: skip
     return "".join(

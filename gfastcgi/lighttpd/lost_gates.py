@@ -1,8 +1,8 @@
 """Gates that a conditional takes away: it sets `fastcgi.server` or `auth.require` anew, without those set before.
 
 Contract: as in lighttpd, the value of the innermost scope holds alone, and that of the last one of conditionals beside
-each other. Whoever meant to add to it is warned: of those around a conditional when the file is read, of those beside it
-when a request meets both. `()` says plainly that nothing is to hold.
+each other. Whoever meant to add to it is warned: of gates around a conditional when the file is read, of those of one
+beside it when a request meets both. `()` says plainly that nothing is to hold.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_features_stand_in_lighttpd_s_layout(capsys: pytest.CaptureFixture[str])
     assert "\t+ authorizer" in rest
     assert "\t- HTTP/2" in rest
     assert all(re.fullmatch(r"|[A-Z][^:]*:|\t[+-] \S.*", line) for line in rest)
+
+
+def test_features_tell_which_extras_are_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    assert run(["-V"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"\t- redis (decisions that gateways share)", "\t+ completion"} <= set(lines)
 
 
 def test_without_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
