@@ -8,7 +8,7 @@ from gfastcgi.cli.console import print_faults, print_warnings
 from gfastcgi.config import Config
 from gfastcgi.errors import ConfigError
 
-__all__ = ["examine", "load", "parser", "run"]
+__all__ = ["examine", "load", "parser", "require_places", "run"]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,6 +40,16 @@ def load(filename: str) -> Config:
     config, warnings = lighttpd.load(filename, find_balance=plugins.find_balance)
     print_warnings([*warnings, *places.doubts(config)])
     return config
+
+
+def require_places(config: Config) -> None:
+    """Raises `ConfigError`, with file and line, for a log without its folder, a program that is not there."""
+    from gfastcgi.cli import places
+    from gfastcgi.faults import Faults
+
+    faults = Faults()
+    places.find_faults(config, faults)
+    faults.raise_all()
 
 
 def examine(filename: str, *, prints: bool, shows_secrets: bool = False) -> int:

@@ -78,14 +78,16 @@ def _lighttpd(options: argparse.Namespace) -> int:
     if options.filename is None:
         print_fault("no configuration: name one with -f FILE, or try `gfastcgi demo` or `gfastcgi --help`")
         return EXIT_USAGE
-    from gfastcgi.cli.check import examine, load
+    from gfastcgi.cli.check import examine, load, require_places
 
     if options.t or options.p:
         return examine(options.filename, prints=options.p, shows_secrets=options.show_secrets)
     from gfastcgi.cli.serve import serve
 
     try:
-        return serve(load(options.filename))
+        config = load(options.filename)
+        require_places(config)
+        return serve(config)
     except ConfigError as error:
         print_faults(error)
     return EXIT_START
