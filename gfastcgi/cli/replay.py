@@ -66,12 +66,8 @@ def run(options: argparse.Namespace) -> int:
         with sys.stdin if options.filename == "-" else open(options.filename, encoding="ascii") as file:
             for name, told in replay.run(read_recording(file)):
                 same, differ = same + (not told), differ + bool(told)
-                if told:
-                    print(
-                        f"{paint('differs', 'red', sys.stdout)}  {escape(name)}: {escape('; '.join(told))}", flush=True
-                    )
-                elif not options.is_quiet:
-                    print(f"{paint('same', 'green', sys.stdout)}     {escape(name)}", flush=True)
+                if told or not options.is_quiet:
+                    _tell(name, told)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidValue(f"{options.filename}: {getattr(error, 'strerror', None) or error}") from error
     except BadRecording as error:
@@ -85,5 +81,5 @@ def run(options: argparse.Namespace) -> int:
 
 def _tell(name: str, differences: list[str]) -> None:
     word = paint("differs", "red", sys.stdout) if differences else paint("same   ", "green", sys.stdout)
-    shown = without_secrets("", name)
-    print(word, escape(f"{shown}: {'; '.join(differences)}" if differences else shown), flush=True)
+    shown = ": ".join([without_secrets("", name), *(["; ".join(differences)] if differences else [])])
+    print(f"{word}  {escape(shown)}", flush=True)

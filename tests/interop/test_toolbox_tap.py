@@ -323,6 +323,19 @@ def test_replays(
     assert words in capfd.readouterr().out
 
 
+def test_a_replay_shows_no_secrets(
+    tap: Callable[..., Tap], backend: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    saved = recording_of(tap, backend, tmp_path, "/a?token=geheim")
+    capfd.readouterr()
+    changed = backend(lambda seen: answer(b"Set-Cookie: SID=heimlich\r\n\r\nb")).url
+    assert run(["replay", saved, "--to", changed]) == 1
+    told = capfd.readouterr().out
+    assert "differs  1 GET /a?token=(6 bytes): " in told
+    assert "set-cookie" in told
+    assert "heim" not in told
+
+
 def test_replays_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = tmp_path / "good.tap"
     good.write_text('{"gfastcgi-tap": 1}\n{"at": 0, "connection": 1, "event": "open"}\n')
