@@ -7,6 +7,7 @@ Plan: format -> template and getters; one `Entry` a request -> line -> `Buffered
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -19,6 +20,8 @@ from gfastcgi.errors import InvalidValue
 from gfastcgi.request import Request
 
 __all__ = ["AccessLog", "BufferedLog", "Entry"]
+
+log = logging.getLogger("gfastcgi")
 
 FLUSH_BYTES = 8192
 FLUSH_SECONDS = 1.0
@@ -291,6 +294,8 @@ _VARIED: dict[str, Callable[[str], Getter]] = {"t": _timestamp, "T": _duration, 
 
 
 class _File(Protocol):
+    filename: str
+
     def open(self) -> None: ...
     def write(self, data: bytes) -> bool: ...
     def reopen(self) -> None: ...
@@ -298,11 +303,14 @@ class _File(Protocol):
 
 
 class BufferedLog:
-    """Gathers lines for a file and writes them each second or 8 KiB; `lost_bytes` counts what the file did not take."""
+    """Gathers lines for a file, and writes them each second or 8 KiB.
+
+    What the file did not take is told in the error log, once it takes lines again.
+    """
 
     def __init__(self, file: _File) -> None:
         self.file = file
-        self.lost_bytes = 0
+        self._lost_bytes = 0
         self._lines: list[bytes] = []
         self._size = 0
         self._timer = get_hub().loop.timer(FLUSH_SECONDS, ref=False)
@@ -326,8 +334,13 @@ class BufferedLog:
         data = b"".join(self._lines)
         self._lines.clear()
         self._size = 0
-        if data and not self.file.write(data):
-            self.lost_bytes += len(data)
+        if not data:
+            return
+        if not self.file.write(data):
+            self._lost_bytes += len(data)
+        elif self._lost_bytes:
+            name, lost, self._lost_bytes = self.file.filename, self._lost_bytes, 0
+            log.warning("%s: %d bytes of lines were lost: the file could not be written", name, lost)
 
     def reopen(self) -> None:
         """Go on in a new file of the same name. Raises OSError, and keeps the old one, when it fails."""

@@ -202,6 +202,8 @@ def test_no_field_value_can_end_the_line(value: bytes) -> None:
 
 
 class Disk:
+    filename = "disk.log"
+
     def __init__(self, *, is_full: bool = False) -> None:
         self.is_full = is_full
         self.writes: list[bytes] = []
@@ -266,13 +268,19 @@ def test_reopen_writes_what_belongs_to_the_old_file_first(tmp_path: Path) -> Non
     assert path.read_bytes() == b"new\n"
 
 
-def test_a_full_disk_loses_lines_and_counts_them() -> None:
-    log = BufferedLog(Disk(is_full=True))
-    log.write(b"12345\n")
-    log.flush()
-    log.write(b"678\n")
+def test_a_full_disk_loses_lines_which_is_told_once_it_has_room(caplog: pytest.LogCaptureFixture) -> None:
+    disk = Disk(is_full=True)
+    log = BufferedLog(disk)
+    for line in (b"12345\n", b"678\n"):
+        log.write(line)
+        log.flush()
+    assert caplog.messages == []
+    disk.is_full = False
+    for line in (b"90\n", b"12\n"):
+        log.write(line)
+        log.flush()
     log.close()
-    assert log.lost_bytes == 10
+    assert caplog.messages == ["disk.log: 10 bytes of lines were lost: the file could not be written"]
 
 
 def best_of(rounds: int, call: Callable[[], object], number: int) -> float:
