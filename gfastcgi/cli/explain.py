@@ -12,9 +12,9 @@ import logging
 import sys
 from collections.abc import Iterator
 
-from gfastcgi import assemble, explain, lighttpd
-from gfastcgi.cli.console import paint, print_fault, print_faults, print_warnings
-from gfastcgi.errors import ConfigError, InvalidValue, ProtocolError
+from gfastcgi import assemble, explain, lighttpd, plugins
+from gfastcgi.cli.console import paint, print_fault, print_warnings
+from gfastcgi.errors import InvalidValue, ProtocolError
 from gfastcgi.record import Record
 
 __all__ = ["parser", "render", "run"]
@@ -45,16 +45,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the record of one request."""
+    """Prints the record of one request. Raises `ConfigError`."""
     # What serving would write to the error log is told by the record.
     logging.getLogger("gfastcgi").addHandler(logging.NullHandler())
-    try:
-        config, warnings = lighttpd.load(options.filename)
-        print_warnings(warnings)
-        app = assemble.build(config)
-    except ConfigError as error:
-        print_faults(error)
-        return 1
+    config, warnings = lighttpd.load(options.filename, find_balance=plugins.find_balance)
+    print_warnings(warnings)
+    app = assemble.build(config)
     asked = explain.Asked(options.url, options.method, options.fields, options.remote)
     try:
         request = explain.make_request(asked, config.server.listeners)
@@ -65,9 +61,6 @@ def run(options: argparse.Namespace) -> int:
         return _refused(error)
     try:
         record = explain.explain(app, request, shows_secrets=options.show_secrets)
-    except ConfigError as error:
-        print_faults(error)
-        return 1
     except ProtocolError as error:
         return _refused(error)
     print(json.dumps(record, indent=2) if options.json else "\n".join(render(record)))
