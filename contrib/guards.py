@@ -342,23 +342,32 @@ GUARDS = [
         "server/connection.py", "and (left := end - monotonic()) > 0:", "and (left := 60):", "unit/test_connection.py"
     ),
     # What looks guarded and is not, at start.
+    Guard("config/soundness.py", "    fault = key_fault(key)\n", '    fault = ""\n', "unit/test_lighttpd_access.py"),
     Guard(
-        "lighttpd/hosts.py",
-        "        fault = key_fault(extension.key)\n",
-        '        fault = ""\n',
-        "unit/test_lighttpd_access.py",
+        "config/soundness.py", "        if other is not None:\n", "        if False:\n", "unit/test_lighttpd_access.py"
     ),
     Guard(
-        "lighttpd/hosts.py",
-        "            if other is not None:\n",
-        "            if False:\n",
-        "unit/test_lighttpd_access.py",
-    ),
-    Guard(
-        "lighttpd/hosts.py",
-        '        if command and not values.get("script"):\n',
-        "        if False:\n",
+        "config/soundness.py",
+        "    if host.bin_path and not host.script:\n",
+        "    if False:\n",
         "unit/test_lighttpd_openings.py",
+    ),
+    Guard(
+        "config/soundness.py", "    if host.mode not in _MODES:\n", "    if False:\n", "unit/test_config_soundness.py"
+    ),
+    Guard("config/soundness.py", "    if not extension.hosts:\n", "    if False:\n", "unit/test_config_soundness.py"),
+    Guard(
+        "assemble.py",
+        "            for fault in extension_faults(extension):\n",
+        "            for fault in ():\n",
+        "unit/test_config_soundness.py",
+    ),
+    Guard("logins.py", "    if fault:\n", "    if False:\n", "unit/test_config_soundness.py"),
+    Guard(
+        "auth/shared.py",
+        "        if len(secret) < MIN_SECRET:\n",
+        "        if False:\n",
+        "interop/test_shared_decisions.py",
     ),
     Guard(
         "lighttpd/compile.py",
@@ -379,7 +388,7 @@ GUARDS = [
         "unit/test_lighttpd_lost_gates.py",
     ),
     Guard("elsewhere.py", "    if fault:\n", "    if False:\n", "unit/test_lighttpd_access.py"),
-    Guard("lighttpd/access.py", "    elif key_fault(prefix):\n", "    elif False:\n", "unit/test_lighttpd_access.py"),
+    Guard("lighttpd/access.py", "    if fault:\n", "    if False:\n", "unit/test_lighttpd_access.py"),
     # The way through the gateway.
     Guard("gateway.py", "if not place.gates:", "if True:", "fault/test_authz_paths.py"),
     Guard(

@@ -24,6 +24,7 @@ from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.backends import Backends, of_mode
 from gfastcgi.config import Address, Block, Config, ServerConfig, Settings
+from gfastcgi.config.soundness import block_fault, extension_faults
 from gfastcgi.control import Commands, ControlSocket
 from gfastcgi.elsewhere import identity_fields
 from gfastcgi.errors import InvalidValue
@@ -60,8 +61,6 @@ _RESERVED_FDS = 32
 _FDS_OF_PROC = 4
 """Those of a spawned process: its socket, its output, its end."""
 
-_PREPARED = frozenset({"extensions", "accesslog_filename", "accesslog_format", "auth_require", "wsgi_server"})
-
 
 class App:
     """A gateway with its listeners, backends and logs."""
@@ -70,6 +69,10 @@ class App:
         self.config = config
         self._parts = _Parts(config)
         faults = Faults()
+        for block in config.blocks:
+            if fault := block_fault(block):
+                faults.add(InvalidValue(fault, block.where.filename, block.where.lineno))
+        faults.raise_all()
         for settings in settings_of(config):
             # Backends and logs that a conditional names start with the others, not with the first request they meet.
             self._parts.prepare(settings, faults)
@@ -118,7 +121,9 @@ class App:
         }
 
     def purge(self) -> int:
-        """Forgets every decision of an authorizer; what is being asked now is not remembered. Returns of how many.
+        """Forgets every decision of the authorizers; what is being asked now is not remembered.
+
+        Returns the number of gates that were purged.
 
         Raises `SharingError` when other gateways share the decisions, and cannot be told.
         """
@@ -130,6 +135,21 @@ class App:
     def bind(self) -> None:
         """Opens the access logs and takes every address. Raises `InvalidValue`; `ListenError`, with none left taken."""
         self._parts.open_logs()
+        server, service = self.config.server, self._service()
+        procs = sum(supervisor.host.config.max_procs for supervisor in self._parts.backends.supervisors)
+        clients = Pool(_most_clients(server.max_connections, procs))
+        try:
+            for address in server.listeners:
+                listener = listen(address, server.listen_backlog)
+                self._servers.append(HTTPServer(listener=listener, service=service, clients=clients))
+            if server.control_socket:
+                self._control = ControlSocket(server.control_socket, self._commands())
+        except BaseException:
+            while self._servers:
+                self._servers.pop().close()
+            raise
+
+    def _service(self) -> Service:
         server, settings = self.config.server, self.config.settings
         timeouts = Timeouts(
             keep_alive_idle=settings.max_keep_alive_idle,
@@ -144,25 +164,20 @@ class App:
             count=server.max_fields,
             decode_2f=server.url_normalize_2f == "decode",
         )
-        service = Service(
+        return Service(
             handler=self._gateway.handle,
             refuse=self._gateway.refuse,
             server_tag=DEFAULT_TAG if settings.server_tag is None else settings.server_tag,
             limits=limits,
             timeouts=timeouts,
         )
-        procs = sum(supervisor.host.config.max_procs for supervisor in self._parts.backends.supervisors)
-        clients = Pool(_most_clients(server.max_connections, procs))
-        for address in server.listeners:
-            listener = listen(address, server.listen_backlog)
-            self._servers.append(HTTPServer(listener=listener, service=service, clients=clients))
-        if server.control_socket:
-            commands: Commands = {
-                "purge": lambda: {"gates": self.purge()},
-                "statistics": self.statistics,
-                "overview": self.overview,
-            }
-            self._control = ControlSocket(server.control_socket, commands)
+
+    def _commands(self) -> Commands:
+        return {
+            "purge": lambda: {"gates": self.purge()},
+            "statistics": self.statistics,
+            "overview": self.overview,
+        }
 
     def start(self, *, listens: bool = True) -> None:
         """Starts the backends, then accepts, unless it `listens` not: others bring the requests.
@@ -223,16 +238,16 @@ def _most_clients(wanted: int, procs: int) -> int:
 
 
 def settings_of(config: Config) -> Iterator[Settings]:
-    """The settings of every request, and those of each conditional that names something to be prepared."""
+    """The settings of every request, and those of each conditional."""
     yield config.settings
-    for block in config.blocks:
-        if not _PREPARED.isdisjoint(block.overrides):
-            overrides: dict[str, Any] = {}
-            for other in config.blocks:
-                # Those around it hold wherever it holds.
-                if set(other.conditions) <= set(block.conditions):
-                    overrides.update(other.overrides)
-            yield replace(config.settings, **overrides)
+    conditions = [frozenset(block.conditions) for block in config.blocks]
+    for mine in conditions:
+        overrides: dict[str, Any] = {}
+        for block, other in zip(config.blocks, conditions, strict=True):
+            # Those around it hold wherever it holds.
+            if other <= mine:
+                overrides.update(block.overrides)
+        yield replace(config.settings, **overrides)
 
 
 def build(config: Config) -> App:
@@ -268,7 +283,14 @@ class _Parts:
         return SharedDecisions(server.cache_redis, server.cache_secret, on_purge=lambda: self.gates.purge())
 
     def prepare(self, settings: Settings, faults: Faults) -> None:
-        """Makes what `settings` name; what cannot be made is added to `faults`."""
+        """Makes what `settings` name; what cannot be made, and gates that would be none, are added to `faults`."""
+        for extension in settings.extensions:
+            for fault in extension_faults(extension):
+                where = fault.host.where if fault.host is not None else extension.where
+                faults.add(InvalidValue(fault.message, where.filename, where.lineno))
+        with faults.caught():
+            Rewriter(settings.rewrite, settings.rewrite_if_not_file)
+            Redirector(settings.redirect)
         with faults.caught():
             self.backends.prepare(settings)
         self.gates.prepare(settings, faults)
@@ -298,7 +320,7 @@ class _Parts:
             resolvers=_resolvers(settings),
             gates=gates,
             responders=responders,
-            rewriter=Rewriter((*settings.rewrite, *settings.rewrite_if_not_file)) or None,
+            rewriter=Rewriter(settings.rewrite, settings.rewrite_if_not_file) or None,
             redirector=Redirector(settings.redirect) or None,
             access_log=self.access_log(settings),
             upload_dir=self._upload_dir,

@@ -76,7 +76,7 @@ CAUSES = frozenset({
     "bad_record", "bad_cgi_response", "header_too_big", "eof_before_headers", "eof_in_body",
     "connect_refused", "connect_timeout", "connect_failed", "read_timeout", "write_timeout", "queue_timeout",
     "overloaded", "cant_multiplex", "unknown_role", "app_status", "no_backend", "spawn_failed", "script_unknown",
-    "client_closed", "too_many_redirects", "internal",
+    "client_closed", "too_many_redirects", "too_many_rewrites", "internal",
 })  # fmt: skip
 
 
@@ -101,7 +101,7 @@ class ProtocolError(GfastcgiError):
 
 
 class LocalProtocolError(ProtocolError):
-    """We asked for a move that the protocol forbids: a bug of ours."""
+    """We, or what we are configured with, asked for a move that the protocol forbids."""
 
 
 class RemoteProtocolError(ProtocolError):

@@ -57,7 +57,7 @@ class Gates:
         self._elsewhere.close()
 
     def purge(self) -> int:
-        """Forgets every decision that is remembered; returns of how many gates."""
+        """Forgets every decision that is remembered. Returns the number of gates that remember any."""
         gates = [gate for gate in self._gates.values() if gate.keeper is not None]
         for gate in gates:
             gate.purge()

@@ -15,10 +15,13 @@ from gfastcgi.auth.gate import Gate
 from gfastcgi.auth.throttle import Throttle
 from gfastcgi.auth.userfile import UserFile
 from gfastcgi.config import Requirement, Settings, Where
+from gfastcgi.config.soundness import prefix_fault
 from gfastcgi.errors import InvalidValue
 from gfastcgi.faults import Faults
 
 __all__ = ["Logins", "require_extra"]
+
+_METHODS = ("basic", "digest")
 
 
 class Logins:
@@ -75,7 +78,12 @@ class Logins:
 
 
 def _faults(requirement: Requirement, settings: Settings, userfile: str) -> Iterator[str]:
-    """Why the backend that is named cannot judge."""
+    """Why it would guard nothing of what it seems to, or cannot be judged by the backend that is named."""
+    fault = prefix_fault(requirement.prefix)
+    if fault:
+        yield f"auth.require: {fault}"
+    if requirement.method not in _METHODS:
+        yield f'auth.require: "method" is "basic" or "digest", found "{requirement.method}"'
     kind = settings.auth_backend
     if not kind or not userfile:
         missing = f"auth.backend.{kind}.userfile" if kind else "auth.backend"

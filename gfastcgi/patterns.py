@@ -12,7 +12,7 @@ import regex
 
 from gfastcgi.errors import BadRequest
 
-__all__ = ["MATCH_TIMEOUT", "Pattern", "is_linear"]
+__all__ = ["MATCH_TIMEOUT", "PATTERN_FAULTS", "Pattern", "is_linear"]
 
 MATCH_TIMEOUT = 0.05
 """Seconds of processor time for one search; then the request is refused with 400 (CWE-1333, regular expression DoS)."""
@@ -37,8 +37,15 @@ def is_linear(pattern: str) -> bool:
     return repetitions == 0 or (repetitions == 1 and plain.startswith("^") and "|" not in plain)
 
 
+PATTERN_FAULTS = (regex.error, ValueError, OverflowError, RecursionError)
+"""What compiling an expression raises that is none."""
+
+
 class Pattern:
-    """One compiled expression. `search` raises `BadRequest` when the text takes too long to match."""
+    """One compiled expression. `search` raises `BadRequest` when the text takes too long to match.
+
+    Raises one of `PATTERN_FAULTS` for what is no expression.
+    """
 
     __slots__ = ("_compiled", "search", "text")
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from gfastcgi.config import Captures, RewriteRule
-from gfastcgi.errors import LocalProtocolError
-from gfastcgi.patterns import Pattern
+from gfastcgi.errors import InvalidValue, LocalProtocolError
+from gfastcgi.patterns import PATTERN_FAULTS, Pattern
 
 __all__ = ["MAX_REWRITES", "Origin", "Redirector", "Rewriter"]
 
@@ -154,7 +154,7 @@ class _Rule:
 
     def __init__(self, rule: RewriteRule) -> None:
         self.rule = rule
-        self.search = Pattern(_normal_pattern(rule.pattern)).search
+        self.search = _search(rule)
         self.parts: list[_Part] = []
         position = 0
         for match in _PARTS.finditer(rule.replacement):
@@ -176,6 +176,14 @@ class _Rule:
         return _quote(result, _RESERVED_TOO)
 
 
+def _search(rule: RewriteRule) -> Callable[[str], Any]:
+    try:
+        return Pattern(_normal_pattern(rule.pattern)).search
+    except PATTERN_FAULTS as error:
+        message = f'the regular expression "{rule.pattern}" is at fault: {error}'
+        raise InvalidValue(message, rule.where.filename, rule.where.lineno) from error
+
+
 def _normal_pattern(pattern: str) -> str:
     """As lighttpd, since targets are canonical: upper-case hex digits, and characters beyond ASCII percent-encoded."""
     pattern = re.sub(r"%[0-9A-Fa-f]{2}", lambda match: match[0].upper(), pattern)
@@ -192,11 +200,14 @@ def _first_match(rules: Sequence[_Rule], target: str) -> tuple[_Rule, Any] | Non
 
 
 class Rewriter:
-    """The rewrite rules that hold for a request, in their order; those with `if_not_file` come in second."""
+    """The rewrite rules that hold for a request, in their order; `rules_if_not_file` come in second.
 
-    def __init__(self, rules: Sequence[RewriteRule]) -> None:
-        self._rules = [_Rule(rule) for rule in rules if not rule.if_not_file]
-        self._rules_if_not_file = [_Rule(rule) for rule in rules if rule.if_not_file]
+    Raises `InvalidValue` for a regular expression that is none.
+    """
+
+    def __init__(self, rules: Sequence[RewriteRule], rules_if_not_file: Sequence[RewriteRule] = ()) -> None:
+        self._rules = [_Rule(rule) for rule in rules]
+        self._rules_if_not_file = [_Rule(rule) for rule in rules_if_not_file]
 
     def __repr__(self) -> str:
         return f"<Rewriter of {len(self._rules) + len(self._rules_if_not_file)} rules>"
@@ -209,7 +220,7 @@ class Rewriter:
     ) -> str | None:
         """The new target, or None where nothing changes. `target` is canonical and still percent-encoded.
 
-        `file_exists` is asked with a target, and only where a rule with `if_not_file` comes to it. An empty
+        `file_exists` is asked with a target, and only where one of `rules_if_not_file` comes to it. An empty
         replacement ends it without a change. Raises `LocalProtocolError` after `MAX_REWRITES` rounds, `BadRequest`
         when a match takes too long.
         """
@@ -225,12 +236,13 @@ class Rewriter:
             if rule.rule.once:
                 break
         else:
-            raise LocalProtocolError(f"url.rewrite-repeat goes on after {MAX_REWRITES} rounds")
+            message = f"url.rewrite-repeat goes on after {MAX_REWRITES} rounds"
+            raise LocalProtocolError(message, cause="too_many_rewrites")
         return None if current == target else current
 
 
 class Redirector:
-    """The rules of `url.redirect`."""
+    """The rules of `url.redirect`. Raises `InvalidValue` for a regular expression that is none."""
 
     def __init__(self, rules: Sequence[RewriteRule]) -> None:
         self._rules = [_Rule(rule) for rule in rules]

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 from gfastcgi.config import Block, Captures, Condition, Config, RewriteRule, Settings
-from gfastcgi.patterns import Pattern
+from gfastcgi.errors import InvalidValue
+from gfastcgi.patterns import PATTERN_FAULTS, Pattern
 
 __all__ = ["Captures", "ConditionRequest", "SiteTable"]
 
@@ -144,13 +145,24 @@ def _check(condition: Condition) -> _Check:
         return is_in if operator == "==" else lambda request: not is_in(request)
     if operator == "==":
         return lambda request: subject(request) == operand
-    return lambda request: subject(request) != operand
+    if operator == "!=":
+        return lambda request: subject(request) != operand
+    raise ValueError(f'there is no operator "{operator}"')
+
+
+def _checked(condition: Condition) -> _Check:
+    try:
+        return _check(condition)
+    except (KeyError, *PATTERN_FAULTS) as error:
+        fault = f"there is no variable {error}" if isinstance(error, KeyError) else str(error)
+        message = f'${condition.variable} {condition.operator} "{condition.operand}": {fault}'
+        raise InvalidValue(message, condition.where.filename, condition.where.lineno) from error
 
 
 class SiteTable(Generic[T]):
     """The settings of every request, as `build` makes them of a `Settings` and of the blocks that went into it.
 
-    Raises KeyError and ValueError for conditions that the configuration language would have refused.
+    Raises `InvalidValue` for conditions that the configuration language would have refused.
     """
 
     def __init__(self, config: Config, build: Callable[[Settings, Sequence[Block]], T]) -> None:
@@ -168,7 +180,7 @@ class SiteTable(Generic[T]):
                 key = (condition.variable, condition.operator, condition.operand)
                 if key not in places:
                     places[key] = len(self._checks)
-                    self._checks.append(_check(condition))
+                    self._checks.append(_checked(condition))
                 row.append((places[key], truth))
             self._rows.append((1 << number, row))
             self._want(block, places)

@@ -22,6 +22,7 @@ from gevent import socket
 
 from gfastcgi.auth.base import Allow
 from gfastcgi.auth.cache import Kept, KeptDeny
+from gfastcgi.config.soundness import MIN_SECRET
 from gfastcgi.errors import GfastcgiError, InvalidValue
 
 try:
@@ -97,6 +98,8 @@ class SharedDecisions:
             self._kind(**self._options)
         except (ValueError, TypeError) as error:
             raise InvalidValue(f"fastcgi.cache-redis: {error}") from error
+        if len(secret) < MIN_SECRET:
+            raise InvalidValue(f"fastcgi.cache-redis needs fastcgi.cache-secret, of at least {MIN_SECRET} characters")
         self._on_purge = on_purge
         self._clock = clock
         self._monotonic = monotonic

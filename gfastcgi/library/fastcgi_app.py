@@ -120,14 +120,14 @@ class FastCGIApp:
             keys, options = (mount or "/",), replace(options, check_local=False, fix_root_scriptname=True)
         rules: tuple[RewriteRule, ...] = ()
         if self._fallback:
-            rules = (RewriteRule(r"^[^?]*(\?.*)?$", f"{_literal(mount + self._fallback)}$1", if_not_file=True),)
+            rules = (RewriteRule(r"^[^?]*(\?.*)?$", f"{_literal(mount + self._fallback)}$1"),)
         return Site(
             settings=settings,
             server_tag="",
             resolvers=[Resolver(settings.document_root, settings.index_file_names, (), prefix=mount)],
             gates=(),
             responders=[(key, Responder(options, pool)) for key in keys],
-            rewriter=Rewriter(rules) or None,
+            rewriter=Rewriter((), rules) or None,
             redirector=None,
             access_log=None,
             upload_dir=None,

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gfastcgi.config import Requirement, Where
+from gfastcgi.config.soundness import prefix_fault
 from gfastcgi.errors import ConfigError, InvalidValue, UnknownOption
 from gfastcgi.lighttpd.kinds import Context, Kind, array, text
 from gfastcgi.lighttpd.nodes import Array, Item, Value, describe
@@ -20,7 +21,6 @@ from gfastcgi.lighttpd.report import nearest
 __all__ = [
     "auth_cache",
     "field_names",
-    "key_fault",
     "login_url",
     "redis_url",
     "requirements",
@@ -37,18 +37,6 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 # What CGI gives these fields for is not the client's to say, whoever stands in between (see cgi/metavars).
 _NEVER = frozenset({"proxy", "redirect-status", "x-sendfile-type", "x-accel-mapping", "content-length"})
-
-
-_NO_PATH = re.compile(r"//|/\.{1,2}(?:/|\Z)|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f\\]")
-
-
-def key_fault(key: str) -> str:
-    """Why `key` guards nothing of what it seems to: "": it may be the beginning or the end of a path."""
-    if _NO_PATH.search(key):
-        return f'no path has "{key}": paths are decoded, without doubled slashes and dot segments'
-    if key.endswith("/") and not key.startswith("/"):
-        return f'"{key}" is the end of paths, not their beginning: that would be "/{key}"'
-    return ""
 
 
 def _requirements(value: Value, context: Context) -> tuple[Requirement, ...]:
@@ -76,11 +64,9 @@ def _faults(item: Item) -> Iterator[tuple[type[ConfigError], str, Where]]:
     if prefix is None:
         yield InvalidValue, f"a requirement looks like {_LOOKS}, found {describe(options)}", item.where
         return
-    if prefix and not prefix.startswith("/"):
-        message = f'"{prefix}" does not begin with "/": the key is the beginning of the paths that are guarded'
-        yield InvalidValue, message, item.where
-    elif key_fault(prefix):
-        yield InvalidValue, key_fault(prefix), item.where
+    fault = prefix_fault(prefix)
+    if fault:
+        yield InvalidValue, fault, item.where
     if not isinstance(options, Array):
         message = f'"{prefix}" takes options, found {describe(options)}: a requirement looks like {_LOOKS}'
         yield InvalidValue, message, item.where

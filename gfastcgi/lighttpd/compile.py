@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from gfastcgi.config import Address, Block, Condition, Config, RewriteRule, ServerConfig, Settings, Where
+from gfastcgi.config.soundness import MIN_SECRET
 from gfastcgi.errors import ConfigSyntaxError, InvalidValue, UnknownOption
 from gfastcgi.lighttpd.conditions import SOCKET, canonical, parse_address
 from gfastcgi.lighttpd.evaluate import Scope, Setting
@@ -22,9 +23,6 @@ from gfastcgi.lighttpd.report import Report, nearest, nearest_name
 from gfastcgi.lighttpd.unserved import UNSAFE, UNSERVED, is_off, misspelling_reason, unsafe_reason
 
 __all__ = ["compile_config"]
-
-MIN_SECRET = 32
-"""Characters of `fastcgi.cache-secret`."""
 
 _KNOWN = [*DIRECTIVES, *UNSERVED, *(name for name in UNSAFE if not name.endswith("."))]
 _ORDER = {name: position for position, name in enumerate(DIRECTIVES)}

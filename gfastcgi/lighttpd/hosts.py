@@ -7,13 +7,12 @@ spawned once; two lists that look alike are two lists. An option that would weak
 from __future__ import annotations
 
 import os
-import shlex
 from ipaddress import ip_address
 from typing import Any
 
 from gfastcgi.config import AUTHORIZER_READ_TIMEOUT, Extension, HostConfig, Where
+from gfastcgi.config.soundness import extension_faults
 from gfastcgi.errors import InvalidValue, UnknownOption
-from gfastcgi.lighttpd.access import key_fault
 from gfastcgi.lighttpd.kinds import Context
 from gfastcgi.lighttpd.nodes import Array, Item, Value, describe
 from gfastcgi.lighttpd.options import HOST_OPTIONS
@@ -35,9 +34,6 @@ _FOR_AUTHORIZERS = (
     "stale-allow", "variables",
 )  # fmt: skip
 
-_OF_THE_GATE = ("cache", "decision-timeout", "docroot", "independent", "login", "preflight", "recheck", "stale-allow")
-"""Options of authorizers that say what a gate is, not how one of its backends is reached."""
-
 
 class HostMaker:
     """Makes the extensions of one configuration, each array of hosts once."""
@@ -47,6 +43,7 @@ class HostMaker:
         self._hosts: dict[int, tuple[HostConfig, ...]] = {}
         self._extensions: dict[tuple[str, int], Extension] = {}
         self._spawned: dict[tuple[str, int], HostConfig] = {}
+        self._places: dict[HostConfig, dict[str, Where]] = {}
 
     def extensions(self, value: Value, context: Context) -> tuple[Extension, ...]:
         if not isinstance(value, Array) or any(item.key is None for item in value):
@@ -61,37 +58,24 @@ class HostMaker:
             known = self._extensions.get((key, id(item.value)))
             if known is None:
                 faults = len(self.report.errors)
-                known = Extension(key, self._host_list(key, item.value), item.where)
+                known = Extension(key, self._host_list(item.value), item.where)
                 self._extensions[key, id(item.value)] = known
-                authorizers = [host for host in known.hosts if host.mode == "authorizer"]
-                if authorizers and len(self.report.errors) == faults:
-                    self._check_gate(known, authorizers)
+                if len(self.report.errors) == faults:
+                    self._check_soundness(known)
             found.append(known)
         return tuple(found)
 
-    def _host_list(self, key: str, value: Array) -> tuple[HostConfig, ...]:
+    def _host_list(self, value: Array) -> tuple[HostConfig, ...]:
         if id(value) not in self._hosts:
-            if not value.items:
-                self.report.error(InvalidValue, f'fastcgi.server: "{key}" has no host', value.where)
-            hosts = self._hosts[id(value)] = tuple(self._host(item) for item in value)
-            authorizers = [host for host in hosts if host.mode == "authorizer"]
-            elsewhere = next((host for host in authorizers if host.url or host.python), None)
-            if elsewhere is not None and len(authorizers) > 1:
-                message = f'fastcgi.server: "{key}" has another authorizer beside the one over "url" or in "python"'
-                self.report.error(InvalidValue, message, elsewhere.where)
+            self._hosts[id(value)] = tuple(self._host(item) for item in value)
         return self._hosts[id(value)]
 
-    def _check_gate(self, extension: Extension, authorizers: list[HostConfig]) -> None:
-        """A gate that stands elsewhere than it seems to, or is another one for some requests, would be open."""
-        fault = key_fault(extension.key)
-        if fault:
-            self.report.error(InvalidValue, f"fastcgi.server: {fault}", extension.where)
-        for name in _OF_THE_GATE:
-            attribute = HOST_OPTIONS[name].attributes[0]
-            other = next((h for h in authorizers if getattr(h, attribute) != getattr(authorizers[0], attribute)), None)
-            if other is not None:
-                message = f'"{name}" is the same for all backends of an authorizer, as "{extension.key}" has one'
-                self.report.error(InvalidValue, message, other.where)
+    def _check_soundness(self, extension: Extension) -> None:
+        for fault in extension_faults(extension):
+            where = extension.where
+            if fault.host is not None:
+                where = self._places[fault.host].get(fault.option, fault.host.where)
+            self.report.error(InvalidValue, fault.message, where)
 
     def _host(self, item: Item) -> HostConfig:
         assert isinstance(item.value, Array)
@@ -109,6 +93,7 @@ class HostMaker:
         faults = len(self.report.errors)
         self._check(values, places, where)
         host = HostConfig(**values)
+        self._places[host] = places
         if len(self.report.errors) == faults:
             self._check_spawning(host)
         return host
@@ -165,8 +150,6 @@ class HostMaker:
     def _check_elsewhere(self, values: dict[str, Any], places: dict[str, Where]) -> None:
         """An authorizer over HTTP or in Python has no FastCGI backend, and is the only one of its key."""
         name = "url" if "url" in places else "python"
-        if values.get("mode") != "authorizer":
-            self.report.error(InvalidValue, f'"{name}" needs "mode" => "authorizer"', places[name])
         for other in (*_BACKEND, "python"):
             if other in places and other != name:
                 message = f'"{name}" and "{other}" name two authorizers: an entry has one'
@@ -181,21 +164,10 @@ class HostMaker:
                 self.report.error(InvalidValue, message, places["stale-allow"])
             if "variables" in places and not values.get("url"):
                 self.report.warn('"variables" is for an authorizer with "url"', places["variables"])
-            self._check_php(values, places)
             return
         for name in _FOR_AUTHORIZERS:
             if name in places:
                 self.report.warn(f'"{name}" is for a host with "mode" => "authorizer"', places[name])
-
-    def _check_php(self, values: dict[str, Any], places: dict[str, Where]) -> None:
-        """PHP runs what SCRIPT_FILENAME names: without "script" the private file itself, which says 200 to anybody."""
-        command = values.get("bin_path")
-        if command and not values.get("script"):
-            program = os.path.basename(shlex.split(command)[0])
-            if program.lower().startswith("php"):
-                message = f'"script" is missing: it names the authorizer\'s program, without it {program} runs the'
-                message += " private file in its place, and lets everybody in"
-                self.report.error(InvalidValue, message, places["bin-path"])
 
     def _check_name(self, name: str, where: Where) -> None:
         """A port beside the name, as other servers write it, would be looked up as part of the name."""

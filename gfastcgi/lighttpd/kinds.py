@@ -230,7 +230,7 @@ def check_pattern(pattern: str) -> str:
     return ""
 
 
-def rules(*, once: bool = True, if_not_file: bool = False) -> Kind:
+def rules(*, once: bool = True) -> Kind:
     """Regular expressions and their replacements, for `url.rewrite*` and `url.redirect`."""
 
     def parse(value: Value, context: Context) -> tuple[RewriteRule, ...]:
@@ -240,11 +240,11 @@ def rules(*, once: bool = True, if_not_file: bool = False) -> Kind:
             if fault:
                 message = f'{context.name}: the regular expression "{pattern}" is at fault: {fault}'
                 context.report.error(InvalidValue, message, context.where)
-            found.append(RewriteRule(pattern, replacement, once, if_not_file, context.condition, context.where))
+            found.append(RewriteRule(pattern, replacement, once, context.condition, context.where))
         return tuple(found)
 
     def render(value: tuple[RewriteRule, ...]) -> Value | None:
-        own = [rule for rule in value if rule.once is once and rule.if_not_file is if_not_file]
+        own = [rule for rule in value if rule.once is once]
         return array([(rule.pattern, rule.replacement) for rule in own]) if own or not value else None
 
     return Kind('a list of regular expressions like ( "^/a" => "/b" )', parse, render)

@@ -188,11 +188,11 @@ DIRECTIVES: dict[str, Option] = {
         _rules("url.rewrite-final", "rewrite", kinds.rules(), "as `url.rewrite-once`", is_alias=True),
         _rules("url.rewrite-repeat", "rewrite", kinds.rules(once=False), "begins anew after a match, up to 100 times"),
         _rules(
-            "url.rewrite-if-not-file", "rewrite_if_not_file", kinds.rules(if_not_file=True),
+            "url.rewrite-if-not-file", "rewrite_if_not_file", kinds.rules(),
             "as `-once`, when the path is no file",
         ),
         _rules(
-            "url.rewrite-repeat-if-not-file", "rewrite_if_not_file", kinds.rules(once=False, if_not_file=True),
+            "url.rewrite-repeat-if-not-file", "rewrite_if_not_file", kinds.rules(once=False),
             "as `-repeat`, when the path is no file",
         ),
         Option("url.redirect", ("redirect",), kinds.rules(), "answers with a redirection"),

@@ -43,6 +43,7 @@ ERROR_TYPES = {
     "spawn_failed": _DOWN,
     "unknown_role": "proxy_configuration_error",
     "too_many_redirects": "proxy_loop_detected",
+    "too_many_rewrites": "proxy_loop_detected",
     "internal": "proxy_internal_error",
     # The answer is the backend's own, and sound: the intermediary met no error.
     "script_unknown": "",

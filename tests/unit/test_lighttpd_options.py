@@ -390,10 +390,10 @@ def test_rewriting_directives_add_up() -> None:
         'url.rewrite-repeat = ( "b" => "2" )\nurl.rewrite = ( "a" => "1" )\nurl.rewrite-final = ( "aa" => "" )\n'
         '$HTTP["host"] =~ "^x(.)" { $HTTP["url"] == "/" { url.redirect = ( "e" => "%1" ) } }'
     )
-    found = [(rule.pattern, rule.once, rule.if_not_file) for rule in config.settings.rewrite]
-    assert found == [("a", True, False), ("aa", True, False), ("b", False, False)]
-    found = [(rule.pattern, rule.once, rule.if_not_file) for rule in config.settings.rewrite_if_not_file]
-    assert found == [("c", True, True), ("d", False, True)]
+    found = [(rule.pattern, rule.once) for rule in config.settings.rewrite]
+    assert found == [("a", True), ("aa", True), ("b", False)]
+    found = [(rule.pattern, rule.once) for rule in config.settings.rewrite_if_not_file]
+    assert found == [("c", True), ("d", False)]
     (rule,) = config.blocks[0].overrides["redirect"]
     assert rule.condition is config.blocks[0].conditions[0][0]
     assert all(rule.condition is None for rule in config.settings.rewrite)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gfastcgi.config import Condition, RewriteRule
-from gfastcgi.errors import BadRequest, LocalProtocolError
+from gfastcgi.config import Condition, RewriteRule, Where
+from gfastcgi.errors import BadRequest, InvalidValue, LocalProtocolError
 from gfastcgi.patterns import Pattern, is_linear
 from gfastcgi.rewrite import Origin, Redirector, Rewriter
 
@@ -13,8 +13,10 @@ ORIGIN = Origin("https", "example.org:8443", 8443)
 HOST = Condition('HTTP["host"]', "=~", "^(.*)$")
 
 
-def rewrite(target: str, *rules: RewriteRule, files: tuple[str, ...] = ()) -> str | None:
-    return Rewriter(rules).apply(target, {HOST: ("a.b", "a", "b")}, files.__contains__, ORIGIN)
+def rewrite(
+    target: str, *rules: RewriteRule, files: tuple[str, ...] = (), if_not_file: tuple[RewriteRule, ...] = ()
+) -> str | None:
+    return Rewriter(rules, if_not_file).apply(target, {HOST: ("a.b", "a", "b")}, files.__contains__, ORIGIN)
 
 
 def once(pattern: str, replacement: str) -> RewriteRule:
@@ -23,10 +25,6 @@ def once(pattern: str, replacement: str) -> RewriteRule:
 
 def repeat(pattern: str, replacement: str) -> RewriteRule:
     return RewriteRule(pattern, replacement, once=False)
-
-
-def if_not_file(pattern: str, replacement: str) -> RewriteRule:
-    return RewriteRule(pattern, replacement, if_not_file=True)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +93,12 @@ def test_captures_cannot_break_out_of_a_line() -> None:
 
 
 def test_rules_for_what_is_no_file() -> None:
-    rule = if_not_file(r"^/([^?]*)", "/index.php/$1")
-    assert rewrite("/a", rule) == "/index.php/a"
-    assert rewrite("/a", rule, files=("/a",)) is None
-    assert rewrite("/a", once("^/a", "/b"), rule) == "/b"
-    assert rewrite("/a", once("^/a", ""), rule) == "/index.php/a"
-    assert rewrite("/a", repeat("^/a", "/b"), rule) == "/index.php/b"
+    rules = (once(r"^/([^?]*)", "/index.php/$1"),)
+    assert rewrite("/a", if_not_file=rules) == "/index.php/a"
+    assert rewrite("/a", if_not_file=rules, files=("/a",)) is None
+    assert rewrite("/a", once("^/a", "/b"), if_not_file=rules) == "/b"
+    assert rewrite("/a", once("^/a", ""), if_not_file=rules) == "/index.php/a"
+    assert rewrite("/a", repeat("^/a", "/b"), if_not_file=rules) == "/index.php/b"
 
 
 def test_the_file_system_is_asked_only_where_a_rule_wants_it() -> None:
@@ -108,12 +106,20 @@ def test_the_file_system_is_asked_only_where_a_rule_wants_it() -> None:
         raise AssertionError(target)
 
     assert Rewriter([once("^/b", "/c")]).apply("/a", {}, never) is None
-    assert Rewriter([once("^/a", "/c"), if_not_file("", "/d")]).apply("/a", {}, never) == "/c"
+    assert Rewriter([once("^/a", "/c")], [once("", "/d")]).apply("/a", {}, never) == "/c"
 
 
 def test_rewriting_without_end() -> None:
-    with pytest.raises(LocalProtocolError, match="goes on after 100 rounds"):
+    with pytest.raises(LocalProtocolError, match="goes on after 100 rounds") as caught:
         rewrite("/a", repeat("^/", "/x"))
+    assert caught.value.cause == "too_many_rewrites"
+
+
+def test_what_is_no_regular_expression() -> None:
+    rule = RewriteRule("(", "/", where=Where("s", 7))
+    for make in (Rewriter, Redirector):
+        with pytest.raises(InvalidValue, match=r's:7: the regular expression "\(" is at fault: missing \)'):
+            make([rule])
 
 
 @pytest.mark.parametrize(
@@ -133,7 +139,7 @@ def test_redirecting(target: str, pattern: str, replacement: str, expected: str 
 def test_no_rules() -> None:
     assert not Rewriter([])
     assert not Redirector([])
-    assert Rewriter([if_not_file("a", "b")])
+    assert Rewriter([], [once("a", "b")])
     assert Redirector([once("a", "b")])
     assert repr(Rewriter([once("a", "b")])) == "<Rewriter of 1 rules>"
     assert repr(Redirector([])) == "<Redirector of 0 rules>"

@@ -210,7 +210,6 @@ class RewriteRule:
     pattern: str
     replacement: str
     once: bool = True
-    if_not_file: bool = False
     condition: Condition | None = None
     where: Where = Where()
 
