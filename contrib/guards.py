@@ -367,7 +367,7 @@ GUARDS = [
         "auth/shared.py",
         "        if len(secret) < MIN_SECRET:\n",
         "        if False:\n",
-        "interop/test_shared_decisions.py",
+        "unit/test_config_soundness.py",
     ),
     Guard(
         "lighttpd/compile.py",
