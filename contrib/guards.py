@@ -32,11 +32,12 @@ GUARDS = [
     # The chain: all of them, or any.
     Guard(
         "auth/chain.py",
-        "        if isinstance(decision, Deny):\n            return decision.response\n",
-        "        if isinstance(decision, Deny):\n            continue\n",
+        "        if not isinstance(decision, Allow):\n            return decision\n",
+        "        if not isinstance(decision, Allow):\n            continue\n",
         "unit/test_auth_chain.py",
     ),
-    Guard("auth/chain.py", 'if need == "any" and gates', "if gates", "unit/test_auth_chain.py"),
+    Guard("auth/chain.py", 'if need == "any":', "if True:", "unit/test_auth_chain.py"),
+    Guard("auth/chain.py", "    if not gates:", "    if False:", "unit/test_auth.py"),
     Guard(
         "auth/chain.py",
         "            if isinstance(outcome, Exception):\n                raise outcome\n",
@@ -170,9 +171,9 @@ GUARDS = [
         "unit/test_auth_keys.py",
     ),
     Guard(
-        "auth/grants.py",
-        'path.startswith(prefix if prefix.endswith("/") else prefix + "/")',
-        "path.startswith(prefix)",
+        "config/paths.py",
+        ' and path[len(prefix.rstrip("/")) :][:1] in ("", "/")',
+        "",
         f"{MEMORY} property/test_auth_cache_property.py",
     ),
     Guard(
@@ -189,8 +190,8 @@ GUARDS = [
     ),
     Guard(
         "auth/grants.py",
-        "if end > now and covers(prefix, path):",
-        "if covers(prefix, path):",
+        "if end > now and is_beneath(path, prefix):",
+        "if is_beneath(path, prefix):",
         MEMORY,
     ),
     Guard(
@@ -393,8 +394,8 @@ GUARDS = [
     Guard("gateway.py", "if not place.gates:", "if True:", "fault/test_authz_paths.py"),
     Guard(
         "gateway.py",
-        "        if isinstance(decision, webob.Response):\n            return decision\n",
-        "",
+        "        if not isinstance(decision, Allow):\n            return decision.response\n",
+        "        if not isinstance(decision, Allow):\n            decision = Allow()\n",
         "fault/test_authz_paths.py",
     ),
     Guard(
@@ -419,7 +420,7 @@ GUARDS = [
     ),
     Guard(
         "variables.py",
-        "hidden = _NOT_FOR_ANY_AUTHORIZER if is_compatible else _NOT_FOR_AUTHORIZERS",
+        "hidden = _NOT_FOR_ANY_AUTHORIZER if is_compatible else VARIABLES_ABOUT_THE_FILE",
         "hidden = _NOT_FOR_ANY_AUTHORIZER",
         "unit/test_variables.py fault/test_authz_paths.py",
     ),
@@ -443,19 +444,19 @@ GUARDS = [
     Guard("wsgi/middleware.py", "        if not authorizers:\n", "        if False:\n", "unit/test_wsgi.py"),
     Guard(
         "wsgi/middleware.py",
-        "        if isinstance(allowed, webob.Response):\n            return send(allowed, environ, start_response)\n",
-        "",
+        "            return send(decision.response, environ, start_response)\n",
+        "            decision = Allow()\n",
         "unit/test_wsgi.py",
     ),
     Guard(
         "wsgi/files.py",
-        "        if isinstance(allowed, webob.Response):\n            return send(allowed, environ, start_response)\n",
-        "        allowed = []\n",
+        "            return send(decision.response, environ, start_response)\n",
+        "            decision = Allow()\n",
         "unit/test_wsgi.py",
     ),
     Guard(
         "wsgi/environ.py",
-        "    if not _is_beneath(target.path, _script_name(environ)):",
+        "    if not is_beneath(target.path, _script_name(environ)):",
         "    if False:",
         "unit/test_wsgi.py",
     ),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import webob
 
-from gfastcgi.cgi.response import Head
+from gfastcgi.cgi.response import COMMANDS, Head
 from gfastcgi.client import Exchange
 from gfastcgi.errors import BackendError, ProtocolError, StreamClosed
 from gfastcgi.files import apply_x_accel_redirect, apply_x_sendfile
@@ -27,7 +27,6 @@ SCRIPT_UNKNOWN = b"Primary script unknown"
 """What php-fpm says on STDERR beside a 404 when the script is not where it looks."""
 
 _X = ("X-", "x-")
-_FOR_US = ("x-accel-", "x-sendfile", "x-lighttpd-")
 
 
 def make_answer(
@@ -77,7 +76,7 @@ def hide_commands(answer: webob.Response) -> webob.Response:
 
 def _is_for_us(name: str) -> bool:
     """True for the fields by which a backend speaks to its gateway: they never reach a client."""
-    return name.lower().startswith(_FOR_US)
+    return name.lower().startswith(COMMANDS)
 
 
 def _is_urgent(for_us: list[tuple[str, str]]) -> bool:

@@ -11,18 +11,15 @@ import json
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import Any
 
-import webob
-
-from gfastcgi.auth.base import Verdict
+from gfastcgi.auth.base import Allow, Decision, Verdict
 from gfastcgi.errors import StreamError
 from gfastcgi.request import Request
 
 __all__ = ["AuditLog"]
 
 Record = dict[str, Any]
-T = TypeVar("T", bound="webob.Response | list[tuple[str, str]]")
 
 
 class _Trail:
@@ -50,7 +47,7 @@ class AuditLog:
             # Asked again while the answer is sent: that request's line is written.
             self._tell(request, trail, verdict.outcome, verdict.status, verdict.cause)
 
-    def follow(self, request: Request, record: Record, ask: Callable[[], T]) -> T:
+    def follow(self, request: Request, record: Record, ask: Callable[[], Decision]) -> Decision:
         """What `ask` returns or raises, and a line about it, unless the client left."""
         trail = request.trail = _Trail(record)
         try:
@@ -62,10 +59,10 @@ class AuditLog:
             raise
         finally:
             trail.is_open = False
-        if isinstance(decision, webob.Response):
-            self._tell(request, trail, "deny", decision.status_int, "")
-        else:
+        if isinstance(decision, Allow):
             self._tell(request, trail, "allow", 200, "")
+        else:
+            self._tell(request, trail, "deny", decision.response.status_int, "")
         return decision
 
     def _tell(self, request: Request, trail: _Trail, outcome: str, status: int, cause: str) -> None:

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from gfastcgi.assemble import App
 from gfastcgi.config import Address
 from gfastcgi.errors import BadRequest, InvalidValue
-from gfastcgi.files import serve_file
-from gfastcgi.gateway import adopt, origin_of, rewrite
+from gfastcgi.files import serve_resource
+from gfastcgi.gateway import find_redirect, settle
 from gfastcgi.http.request import RequestHead, RequestParser
 from gfastcgi.http.response import close_body
 from gfastcgi.record import Record, record
@@ -78,15 +78,10 @@ def _listener(listeners: Sequence[Address], port: int) -> Address:
 
 def explain(app: App, request: Request, *, shows_secrets: bool = False) -> Record:
     """The record of `request`, which is changed as serving it would. Raises what serving it would before a gate."""
-    site, captures = app.sites.find(request)
-    if site.rewriter is not None and rewrite(request, site, captures):
-        site, captures = app.sites.find(request)
-    adopt(request, site)
-    location = None
-    if site.redirector is not None:
-        location = site.redirector.apply(request.uri.decode("latin-1"), captures, origin_of(request))
-        if location is not None and not shows_secrets:
-            location = without_secrets("", location)
+    site, captures = settle(request, app.sites)
+    location = find_redirect(request, site, captures)
+    if location is not None and not shows_secrets:
+        location = without_secrets("", location)
     place = site.locate(request.path)
     request.local = place.local
     found = record(request, site, place, shows_secrets=shows_secrets)
@@ -99,11 +94,7 @@ def explain(app: App, request: Request, *, shows_secrets: bool = False) -> Recor
 
 
 def _status(request: Request, site: Site, resource: Resource) -> int:
-    """What the file would be served with: it is opened for that, and closed."""
-    if resource.kind == "forbidden":
-        return 403
-    if resource.kind == "missing" or resource.path_info:
-        return 404
-    response = serve_file(request, resource.root, resource.local, site.settings)
+    """What it would be served with: a file is opened for that, and closed."""
+    response = serve_resource(request, resource, site.settings)
     close_body(response.app_iter)
     return response.status_int

@@ -11,11 +11,14 @@ import errno
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import webob
 
+from gfastcgi import pages
 from gfastcgi.answers import SCRIPT_UNKNOWN, hide_commands, log_stderr, make_answer
 from gfastcgi.auth import chain
+from gfastcgi.auth.base import Allow, Decision
 from gfastcgi.auth.recheck import Recheck, guard
 from gfastcgi.cgi.response import Head
 from gfastcgi.client import Exchange, RequestBody
@@ -28,14 +31,14 @@ from gfastcgi.errors import (
     ProtocolError,
     StreamError,
 )
-from gfastcgi.files import serve_file
+from gfastcgi.files import serve_resource
 from gfastcgi.http.response import encode_interim
 from gfastcgi.http.target import parse_target
-from gfastcgi.pages import error_page, redirect
+from gfastcgi.pages import error_page
 from gfastcgi.record import record
 from gfastcgi.request import Request
 from gfastcgi.resolve import Resource
-from gfastcgi.rewrite import Origin
+from gfastcgi.rewrite import Origin, Rewriter
 from gfastcgi.routing import Route
 from gfastcgi.server.body import EMPTY, Room, spool
 from gfastcgi.site import Destination, Forwarding, Mounting, Own, Place, Responder, Site
@@ -43,7 +46,7 @@ from gfastcgi.sites import Captures, SiteTable
 from gfastcgi.status import proxy_status, render
 from gfastcgi.variables import responder_params
 
-__all__ = ["Gateway", "adopt", "origin_of", "rewrite"]
+__all__ = ["Gateway", "find_redirect", "settle"]
 
 log = logging.getLogger("gfastcgi")
 
@@ -54,6 +57,12 @@ _RECORDED = 16384
 """Characters of what a client sent, that a line of the audit log may have."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+
+class LocalRedirect(NamedTuple):
+    """What a responder wants served in the place of its answer (RFC 3875 section 6.2.2)."""
+
+    target: str
 
 
 class Gateway:
@@ -78,15 +87,14 @@ class Gateway:
         """The answer to `request`. Raises `StreamError` alone: the client is gone."""
         self.requests += 1
         try:
-            target: str | None = None
-            added: list[tuple[str, str]] = []
+            redirect: LocalRedirect | None = None
             for _ in range(_MOST_LOCAL_REDIRECTS + 1):
-                answer = self._serve(request, target, added)
+                answer = self._serve(request, redirect)
                 if isinstance(answer, webob.Response):
-                    if added:
-                        answer.headerlist.extend(added)
+                    if request.added:
+                        answer.headerlist.extend(request.added)
                     return answer
-                target = answer
+                redirect = answer
             return self._fail(request, 500, "too_many_redirects", f"more than {_MOST_LOCAL_REDIRECTS} local redirects")
         except NoBackendAvailable as error:
             # Every request fails alike until a backend is back: without a word of its own the log folds them.
@@ -108,25 +116,20 @@ class Gateway:
             log.exception("request %s: %s %s failed inside the gateway", request.id, request.method, uri)
             return self._failure(500, "internal", request.id)
 
-    def _serve(self, request: Request, redirected_to: str | None, added: list[tuple[str, str]]) -> webob.Response | str:
-        """The answer, or the target of a local redirect; `added` gets the fields that authorizers add to the answer."""
-        if redirected_to is not None:
-            request.redirect_locally(parse_target(redirected_to.encode("latin-1", "replace")), EMPTY)
-        site, captures = self._sites.find(request)
-        if site.rewriter is not None and redirected_to is None and rewrite(request, site, captures):
-            site, captures = self._sites.find(request)
-        adopt(request, site)
+    def _serve(self, request: Request, redirect: LocalRedirect | None) -> webob.Response | LocalRedirect:
+        if redirect is not None:
+            request.redirect_locally(parse_target(redirect.target.encode("latin-1", "replace")), EMPTY)
+        site, captures = settle(request, self._sites, rewrites=redirect is None)
         if request.path == "*":
             return webob.Response(status="200 OK", headerlist=[("Allow", _METHODS)], app_iter=[b""])
         if site.redirector is not None:
-            location = site.redirector.apply(request.uri.decode("latin-1"), captures, origin_of(request))
+            location = find_redirect(request, site, captures)
             if location is not None:
-                return redirect(location, site.settings.redirect_code)
+                return pages.redirect(location, site.settings.redirect_code)
+        return self._visit(request, site, site.locate(request.path))
 
-        return self._visit(request, site, site.locate(request.path), added)
-
-    def _visit(self, request: Request, site: Site, place: Place, added: list[tuple[str, str]]) -> webob.Response | str:
-        """What is at `place`, once every gate on the way there allows; or the target of a local redirect."""
+    def _visit(self, request: Request, site: Site, place: Place) -> webob.Response | LocalRedirect:
+        """What is at `place`, once every gate on the way there allows."""
         to = place.to
         if to is Own.DENIAL:
             return error_page(403, request_id=request.id)
@@ -137,31 +140,23 @@ class Gateway:
         request.local = place.local
         before = dict(request.variables) if place.recheck else {}
         decision = _ask(request, site, place)
-        if isinstance(decision, webob.Response):
-            return decision
-        added += decision
+        if not isinstance(decision, Allow):
+            return decision.response
+        if decision.response_headers:
+            request.added += decision.response_headers
         answer = self._fetch(request, site, to)
         if place.recheck and isinstance(answer, webob.Response):
             guard(answer, _recheck(request, site, place, before))
         return answer
 
-    def _fetch(self, request: Request, site: Site, to: Destination) -> webob.Response | str:
+    def _fetch(self, request: Request, site: Site, to: Destination) -> webob.Response | LocalRedirect:
         if isinstance(to, Forwarding):
             return self._forward(request, site, to.responder, to.route)
         if isinstance(to, Resource):
-            return self._send_file(request, site, to)
+            return serve_resource(request, to, site.settings, site.shelf)
         if isinstance(to, Mounting):
             return hide_commands(to.app.call(request, to.route, self._count))
         return self._tell_statistics(request)
-
-    # To a file
-
-    def _send_file(self, request: Request, site: Site, resource: Resource) -> webob.Response:
-        if resource.kind == "forbidden":
-            return error_page(403, request_id=request.id)
-        if resource.kind == "missing" or resource.path_info:
-            return error_page(404, request_id=request.id)
-        return serve_file(request, resource.root, resource.local, site.settings, site.shelf)
 
     # To the counters
 
@@ -175,7 +170,9 @@ class Gateway:
 
     # To a responder
 
-    def _forward(self, request: Request, site: Site, responder: Responder, route: Route) -> webob.Response | str:
+    def _forward(
+        self, request: Request, site: Site, responder: Responder, route: Route
+    ) -> webob.Response | LocalRedirect:
         body = EMPTY if request.body.length == 0 else _take_body(request, site, self._room)
         is_unknown = False
 
@@ -192,7 +189,7 @@ class Gateway:
         head = exchange.start()
         if head.location is not None and head.kind == "local-redirect":
             exchange.close()
-            return head.location or "/"
+            return LocalRedirect(head.location or "/")
         try:
             answer = make_answer(request, site, exchange, head, self._count)
         except BaseException:
@@ -229,22 +226,37 @@ class Gateway:
         self.failures[cause] = self.failures.get(cause, 0) + 1
 
 
-def rewrite(request: Request, site: Site, captures: Captures) -> bool:
-    """Gives `request` the target that the rules of `site` make of its own; False where they leave it."""
-    assert site.rewriter is not None
+def settle(request: Request, sites: SiteTable[Site], *, rewrites: bool = True) -> tuple[Site, Captures]:
+    """The site of `request`, which gets its settings; it is chosen anew once its rules have rewritten the target."""
+    site, captures = sites.find(request)
+    if site.rewriter is not None and rewrites and _rewrite(request, site, site.rewriter, captures):
+        site, captures = sites.find(request)
+    _adopt(request, site)
+    return site, captures
+
+
+def find_redirect(request: Request, site: Site, captures: Captures) -> str | None:
+    """Where `url.redirect` sends the client; None: nowhere."""
+    if site.redirector is None:
+        return None
+    return site.redirector.apply(request.uri.decode("latin-1"), captures, _origin_of(request))
+
+
+def _rewrite(request: Request, site: Site, rewriter: Rewriter, captures: Captures) -> bool:
+    """Gives `request` the target that the rules make of its own; False where they leave it."""
 
     def is_file(target: str) -> bool:
         path = parse_target(target.encode("latin-1", "replace")).path
         return site.resolver(path).find(path).kind == "file"
 
-    target = site.rewriter.apply(request.uri.decode("latin-1"), captures, is_file, origin_of(request))
+    target = rewriter.apply(request.uri.decode("latin-1"), captures, is_file, _origin_of(request))
     if target is None:
         return False
     request.rewrite(parse_target(target.encode("latin-1", "replace")))
     return True
 
 
-def adopt(request: Request, site: Site) -> None:
+def _adopt(request: Request, site: Site) -> None:
     """What the settings say of the request itself."""
     request.log, request.server_tag = site.access_log, site.server_tag
     request.server_name, request.balance = site.settings.server_name, site.settings.balance
@@ -253,7 +265,7 @@ def adopt(request: Request, site: Site) -> None:
         site.hygiene.apply(request)
 
 
-def _ask(request: Request, site: Site, place: Place) -> webob.Response | list[tuple[str, str]]:
+def _ask(request: Request, site: Site, place: Place) -> Decision:
     before = frozenset(request.variables)
     need = site.settings.authorizers
     if site.audit is None:
@@ -273,7 +285,7 @@ def _recheck(request: Request, site: Site, place: Place, before: dict[bytes, byt
     return Recheck(request, place.recheck, is_allowed, [gate.key for gate in place.gates])
 
 
-def origin_of(request: Request) -> Origin:
+def _origin_of(request: Request) -> Origin:
     """What stands before the path in the URL of `request`."""
     peer = request.peer
     return Origin(peer.scheme, request.authority or peer.server_addr, peer.server_port)

@@ -131,9 +131,9 @@ class Request:
     """One request. Field names are lower-case bytes; `path` is decoded and normalised, once, for good."""
 
     __slots__ = (
-        "_id", "authority", "balance", "body", "fields", "head", "interim", "local", "log", "method", "original_uri",
-        "path", "patience", "peer", "query", "server_name", "server_tag", "started", "trail", "turn", "uri", "user",
-        "variables",
+        "_id", "added", "authority", "balance", "body", "fields", "head", "interim", "local", "log", "method",
+        "original_uri", "path", "patience", "peer", "query", "server_name", "server_tag", "started", "trail", "turn",
+        "uri", "user", "variables",
     )  # fmt: skip
 
     def __init__(
@@ -172,6 +172,8 @@ class Request:
         self.log: Log | None = None
         self.turn = 0
         """The round of the hub in which it was read, while no code of others was run for it; 0: none."""
+        self.added: tuple[tuple[str, str], ...] = ()
+        """Fields that authorizers add to the answer, whatever comes of it."""
         self.trail: object = None
         """What the audit log holds of it."""
         self._id = ""

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from stat import S_ISDIR, S_ISREG
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from gfastcgi.config.paths import is_beneath
 from gfastcgi.errors import SHORTAGES
 from gfastcgi.net.beneath import stat_beneath
 
 __all__ = ["Resolver", "Resource"]
+
+
+Kind = Literal["file", "directory", "missing", "forbidden"]
 
 
 class Resource(NamedTuple):
@@ -25,8 +29,7 @@ class Resource(NamedTuple):
     root: str
     local: str
     """The path beneath `root`: `path`, less the prefix of an alias."""
-    kind: str
-    """ "file", "directory", "missing" or "forbidden"."""
+    kind: Kind
 
     @property
     def filename(self) -> str:
@@ -49,8 +52,8 @@ class Resolver:
         return f"<Resolver of {self.root}>"
 
     def covers(self, path: str) -> bool:
-        """True when `path` is the alias's prefix or beneath it: never merely begins with the same letters."""
-        return path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/")
+        """True when `path` is the alias's prefix or beneath it."""
+        return is_beneath(path, self._prefix)
 
     def local(self, path: str) -> str:
         """`path` beneath the root."""
@@ -78,10 +81,10 @@ class Resolver:
                 return self._resource(candidate, "", "file")
         return self._resource(path, "", "directory")
 
-    def _resource(self, path: str, path_info: str, kind: str) -> Resource:
+    def _resource(self, path: str, path_info: str, kind: Kind) -> Resource:
         return Resource(path, path_info, self.root, self.local(path), kind)
 
-    def _kind(self, path: str) -> str:
+    def _kind(self, path: str) -> Kind | Literal["not a directory"]:
         try:
             mode = stat_beneath(self.root, self.local(path), extra_roots=self._symlink_roots).st_mode
         except NotADirectoryError:

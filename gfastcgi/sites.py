@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 from gfastcgi.config import Block, Captures, Condition, Config, RewriteRule, Settings
+from gfastcgi.config.addresses import client_address
 from gfastcgi.errors import InvalidValue
 from gfastcgi.patterns import PATTERN_FAULTS, Pattern
 
@@ -99,15 +100,6 @@ def _host_subject(operand: str) -> _Subject:
     return subject
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that `text` spells; an IPv4 client of an IPv6 socket counts as IPv4. None: a unix socket."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
 def _is_in_network(operand: str) -> _Check:
     if operand.startswith("/"):
         return lambda request: request.peer.remote_addr == operand
@@ -115,7 +107,7 @@ def _is_in_network(operand: str) -> _Check:
 
     @lru_cache(maxsize=1024)
     def is_member(text: str) -> bool:
-        address = _address(text)
+        address = client_address(text)
         return address is not None and address.version == network.version and address in network
 
     return lambda request: is_member(request.peer.remote_addr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from gfastcgi.auth.answers import VARIABLES_ABOUT_THE_FILE
 from gfastcgi.cgi.metavars import field_variables
 from gfastcgi.config import HostConfig
 from gfastcgi.fcgi.params import encode_pairs
@@ -20,13 +21,8 @@ __all__ = ["authorizer_params", "authorizer_variables", "responder_params", "res
 Pairs = list[tuple[bytes, bytes]]
 
 _MOST_REMEMBERED = 4
-# What an authorizer must not see: the specification's section 6.3 names the first, the rest would change its answer
-# (a conditional or Range field asks about the file, not about the right to see it).
+# What an authorizer must not see, by the specification's section 6.3.
 _NOT_FOR_ANY_AUTHORIZER = frozenset({b"HTTP_CONTENT_LENGTH"})
-_NOT_FOR_AUTHORIZERS = _NOT_FOR_ANY_AUTHORIZER | frozenset({
-    b"HTTP_EXPECT", b"HTTP_IF_MATCH", b"HTTP_IF_MODIFIED_SINCE", b"HTTP_IF_NONE_MATCH",
-    b"HTTP_IF_RANGE", b"HTTP_IF_UNMODIFIED_SINCE", b"HTTP_RANGE",
-})  # fmt: skip
 
 
 def responder_params(request: Request, route: Route, length: int, host: HostConfig) -> bytes:
@@ -93,7 +89,7 @@ def authorizer_variables(request: Request, root: str, host: HostConfig) -> Pairs
     pairs = _of_script(request, filename, docroot)
     uri = request.original_uri if is_compatible else request.uri
     pairs += _of_peer(request.peer) + _of_fields(request) + _of_target(request, host, None, uri)
-    hidden = _NOT_FOR_ANY_AUTHORIZER if is_compatible else _NOT_FOR_AUTHORIZERS
+    hidden = _NOT_FOR_ANY_AUTHORIZER if is_compatible else VARIABLES_ABOUT_THE_FILE
     pairs = [pair for pair in pairs if pair[0] not in hidden]
     pairs.append((b"FCGI_ROLE", b"AUTHORIZER"))
     return _override(pairs, request.variables)

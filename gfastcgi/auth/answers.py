@@ -12,15 +12,26 @@ from typing import Any
 import webob
 
 from gfastcgi.auth.base import Allow, Decision, Deny
+from gfastcgi.cgi.response import COMMANDS
 from gfastcgi.errors import BadCGIResponse
 
-__all__ = ["ABOUT_THE_FILE", "USUAL_VARIABLES", "decision_of", "denial", "passed_on", "variable_name"]
+__all__ = [
+    "ABOUT_THE_FILE",
+    "USUAL_VARIABLES",
+    "VARIABLES_ABOUT_THE_FILE",
+    "decision_of",
+    "denial",
+    "passed_on",
+    "variable_name",
+]
 
 ABOUT_THE_FILE = frozenset({
     b"content-length", b"expect", b"if-match", b"if-modified-since", b"if-none-match", b"if-range",
     b"if-unmodified-since", b"range",
 })  # fmt: skip
 """Fields that ask about what is behind a gate, or tell of a body: nothing of the right to pass."""
+VARIABLES_ABOUT_THE_FILE = frozenset(b"HTTP_" + name.upper().replace(b"-", b"_") for name in ABOUT_THE_FILE)
+"""The same as meta-variables."""
 
 USUAL_VARIABLES: Mapping[str, str] = {
     "Remote-User": "REMOTE_USER", "Remote-Groups": "REMOTE_GROUPS",
@@ -35,7 +46,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _NOT_PASSED_ON = frozenset({
     "content-length", "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
-_FOR_US = ("variable-", "x-accel-", "x-lighttpd-", "x-sendfile")
+_FOR_US = ("variable-", *COMMANDS)
 # What was asked for, what is served for it (php-fpm takes settings from variables) and how long its body is: no
 # authorizer's word changes that.
 _NOT_TO_BE_SET = frozenset({

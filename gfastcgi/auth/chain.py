@@ -7,13 +7,12 @@ variables reach the responder; what the client sent under such a name is gone by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from operator import attrgetter
 
 import gevent
-import webob
 
 from gfastcgi.auth.base import Allow, Decision, Deny
 from gfastcgi.auth.gate import Gate
@@ -22,40 +21,42 @@ from gfastcgi.request import Request
 
 __all__ = ["ask", "is_still_allowed"]
 
-Added = list[tuple[str, str]]
 AskOf = Callable[[Gate], Callable[[Request, str], Decision]]
 
 _DECIDE: AskOf = attrgetter("decide")
 _DECIDE_ANEW: AskOf = attrgetter("decide_anew")
 
 
-def ask(
-    gates: Sequence[Gate], request: Request, root: str, *, need: str = "all", ask_of: AskOf = _DECIDE
-) -> webob.Response | Added:
-    """The denial's response, or the header fields that the allowing authorizers add to the final answer.
+def ask(gates: Sequence[Gate], request: Request, root: str, *, need: str = "all", ask_of: AskOf = _DECIDE) -> Decision:
+    """The denial, or an `Allow` with the header fields that all who allowed add to the final answer.
 
-    Raises what an authorizer raises: an answer that never came is for the gateway to refuse.
+    `request` gets their variables. Raises what an authorizer raises: an answer that never came is for the gateway to
+    refuse; ValueError without `gates`: nobody would have allowed.
     """
-    added: Added = []
-    decisions: Iterable[Decision]
     if len(gates) == 1:
-        decisions = (ask_of(gates[0])(request, root),)
-    elif need == "any" and gates:
-        decisions = (_ask_any(gates, request, root, ask_of),)
-    else:
-        decisions = _one_by_one(gates, request, root, ask_of)
-    for decision in decisions:
-        if isinstance(decision, Deny):
-            return decision.response
-        if decision.variables:
-            variables = request.variables
-            variables.update(decision.variables)
-            user = variables.get(b"REMOTE_USER")
-            if user is not None:
-                request.user = user.decode("utf-8", "replace")
-        if decision.response_headers:
-            added += decision.response_headers
-    return added
+        return _accept(ask_of(gates[0])(request, root), request)
+    if not gates:
+        raise ValueError("a gate without an authorizer would be open")
+    if need == "any":
+        return _accept(_ask_any(gates, request, root, ask_of), request)
+    added: list[tuple[str, str]] = []
+    for decision in _one_by_one(gates, request, root, ask_of):
+        if not isinstance(decision, Allow):
+            return decision
+        _accept(decision, request)
+        added += decision.response_headers
+    return Allow(response_headers=tuple(added))
+
+
+def _accept(decision: Decision, request: Request) -> Decision:
+    """`decision`, whose variables `request` gets."""
+    if isinstance(decision, Allow) and decision.variables:
+        variables = request.variables
+        variables.update(decision.variables)
+        user = variables.get(b"REMOTE_USER")
+        if user is not None:
+            request.user = user.decode("utf-8", "replace")
+    return decision
 
 
 def _one_by_one(gates: Sequence[Gate], request: Request, root: str, ask_of: AskOf) -> Iterator[Decision]:
@@ -76,7 +77,7 @@ def is_still_allowed(
     """
     again = copy(request)
     again.variables = dict(before)
-    return isinstance(ask(gates, again, root, need=need, ask_of=_DECIDE_ANEW), list)
+    return isinstance(ask(gates, again, root, need=need, ask_of=_DECIDE_ANEW), Allow)
 
 
 def _groups(gates: Sequence[Gate]) -> Iterator[Sequence[Gate]]:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from gfastcgi.auth.base import Allow
+from gfastcgi.config.paths import is_beneath
 from gfastcgi.errors import BadRequest
 from gfastcgi.http.target import parse_target
 
-__all__ = ["VARIABLE", "Grant", "Grants", "covers", "parse_grant", "without_grant"]
+__all__ = ["VARIABLE", "Grant", "Grants", "parse_grant", "without_grant"]
 
 VARIABLE = b"GFASTCGI_GRANT"
 """The variable that carries a grant; it goes to no backend."""
@@ -29,11 +30,6 @@ class Grant(NamedTuple):
 
     prefix: str
     seconds: int
-
-
-def covers(prefix: str, path: str) -> bool:
-    """True for `prefix` itself and for what lies beneath it, as a folder."""
-    return path == prefix or path.startswith(prefix if prefix.endswith("/") else prefix + "/")
 
 
 def parse_grant(value: bytes, key: str, longest: int) -> Grant:
@@ -95,7 +91,7 @@ class Grants:
         """The yes that covers `path` for the client `who`."""
         now = self._clock()
         for prefix, (end, allow) in self._held.get(who, {}).items():
-            if end > now and covers(prefix, path):
+            if end > now and is_beneath(path, prefix):
                 self._held.move_to_end(who)
                 return allow
         return None
@@ -114,7 +110,7 @@ class Grants:
     def take_back(self, who: Hashable, path: str) -> None:
         """Ends the grants of `who` that cover `path`."""
         held = self._held.get(who, {})
-        for prefix in [prefix for prefix in held if covers(prefix, path)]:
+        for prefix in [prefix for prefix in held if is_beneath(path, prefix)]:
             del held[prefix]
         if not held:
             self._held.pop(who, None)

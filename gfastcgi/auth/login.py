@@ -19,6 +19,7 @@ from gfastcgi.auth.passwords import Accounts
 from gfastcgi.auth.throttle import Throttle, network
 from gfastcgi.auth.userfile import UserFile
 from gfastcgi.config import Requirement
+from gfastcgi.config.addresses import client_address
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
 
@@ -77,11 +78,7 @@ class Login:
         if self._requirement.any_user or user in self._names:
             return True
         if self._networks:
-            try:
-                client = ipaddress.ip_address(address.partition("%")[0])
-            except ValueError:  # a unix socket has none
-                client = None
-            client = getattr(client, "ipv4_mapped", None) or client
+            client = client_address(address)
             if client is not None and any(client in network for network in self._networks):
                 return True
         if not self._requirement.groups or self._groups is None:

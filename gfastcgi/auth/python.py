@@ -22,7 +22,7 @@ import gevent
 import webob
 from webob.exc import WSGIHTTPException
 
-from gfastcgi.auth.answers import ABOUT_THE_FILE, decision_of, denial, passed_on, variable_name
+from gfastcgi.auth.answers import VARIABLES_ABOUT_THE_FILE, decision_of, denial, passed_on, variable_name
 from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.errors import AnswerStalled, ApplicationError, BackendTimeout, ClientClosed, InvalidValue
 from gfastcgi.pages import error_page
@@ -37,7 +37,7 @@ Check = Callable[[webob.Request], Any]
 
 DEFAULT_TIME_LIMIT = 30.0
 
-_NOT_ASKED_WITH = ["HTTP_" + name.decode().upper().replace("-", "_") for name in sorted(ABOUT_THE_FILE)]
+_NOT_ASKED_WITH = [name.decode() for name in VARIABLES_ABOUT_THE_FILE]
 
 
 class PythonAuthorizer:

@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gfastcgi.config.addresses import client_address
+
 __all__ = ["Throttle", "network"]
 
 FIRST_DELAY = 0.25
@@ -66,9 +68,7 @@ def network(address: str) -> str:
     """Which client the one at `address` is."""
     if ":" not in address:
         return address
-    try:
-        parsed = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    mapped = parsed.ipv4_mapped
-    return str(mapped) if mapped else str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
+    client = client_address(address)
+    if not isinstance(client, ipaddress.IPv6Address):
+        return str(client or address)
+    return str(ipaddress.IPv6Network((int(client) >> 64 << 64, 64)))

@@ -14,12 +14,14 @@ from typing import Final, Literal
 
 from gfastcgi.errors import BadCGIResponse
 
-__all__ = ["DEFAULT_MAX_FIELDS", "DEFAULT_MAX_SIZE", "Head", "parse_head"]
+__all__ = ["COMMANDS", "DEFAULT_MAX_FIELDS", "DEFAULT_MAX_SIZE", "Head", "parse_head"]
 
 DEFAULT_MAX_SIZE: Final = 65536
 """Bytes of a head, as in lighttpd; more are answered with 502."""
 DEFAULT_MAX_FIELDS: Final = 100
 """Fields of a head; more are answered with 502 (CVE-2014-3583 and its like live on heads without an end)."""
+COMMANDS: Final = ("x-accel-", "x-lighttpd-", "x-sendfile")
+"""How the fields begin by which a program speaks to its gateway, in lower case: no client sees them."""
 
 Kind = Literal["document", "local-redirect", "client-redirect"]
 

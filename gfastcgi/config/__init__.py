@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gfastcgi.config.paths import is_beneath
+
 __all__ = [
     "AUTHORIZER_READ_TIMEOUT",
     "NO_CREDENTIALS",
@@ -182,8 +184,8 @@ class WSGIMount:
     where: Where = Where()
 
     def covers(self, path: str) -> bool:
-        """Whether `path` is the key's, or beneath it: "/app" is not "/apple"."""
-        return path.startswith(self.key) and path[len(self.key.rstrip("/")) :][:1] in ("", "/")
+        """Whether `path` is the key's, or beneath it."""
+        return is_beneath(path, self.key)
 
 
 @dataclass(frozen=True, slots=True)

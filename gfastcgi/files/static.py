@@ -17,13 +17,25 @@ from gfastcgi.http.conditional import format_http_date
 from gfastcgi.net.beneath import open_beneath
 from gfastcgi.pages import error_page, redirect
 from gfastcgi.request import Request
+from gfastcgi.resolve import Resource
 
-__all__ = ["serve_file"]
+__all__ = ["serve_file", "serve_resource"]
 
 # lighttpd answers POST with the file, as if it were GET.
 _METHODS = ("GET", "HEAD", "POST")
 _ALLOW = ("Allow", "OPTIONS, GET, HEAD, POST")
 _VISIBLE = "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}"
+
+
+def serve_resource(
+    request: Request, resource: Resource, settings: Settings, shelf: Shelf | None = None
+) -> webob.Response:
+    """The answer where no backend stands: `serve_file`, or 403 and 404 for what is no file of ours."""
+    if resource.kind == "forbidden":
+        return error_page(403, request_id=request.id)
+    if resource.kind == "missing" or resource.path_info:
+        return error_page(404, request_id=request.id)
+    return serve_file(request, resource.root, resource.local, settings, shelf)
 
 
 def serve_file(

@@ -7,7 +7,6 @@ each. Nothing is monkey-patched: an application that blocks stops all others of 
 from __future__ import annotations
 
 import _socket
-import ipaddress
 import logging
 import os
 import resource
@@ -20,6 +19,7 @@ import gevent
 from gevent import get_hub, socket
 from gevent.event import Event
 
+from gfastcgi.config.addresses import client_address
 from gfastcgi.fcgi import constants
 from gfastcgi.server.authorizer import Authorizer, Decide
 from gfastcgi.server.fastcgi_connection import Connection
@@ -296,8 +296,4 @@ def _addresses(allowed: Collection[str] | None) -> frozenset[str]:
 
 def _plain(address: str) -> str:
     """One spelling of an IP address; what is none stays as it is, and matches nothing."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    return str(getattr(ip, "ipv4_mapped", None) or ip)
+    return str(client_address(address) or address)

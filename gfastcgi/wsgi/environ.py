@@ -13,6 +13,7 @@ from urllib.parse import quote_from_bytes
 
 from gfastcgi.auth.hygiene import IDENTITY
 from gfastcgi.cgi.metavars import field_variables
+from gfastcgi.config.paths import is_beneath
 from gfastcgi.errors import BadRequest
 from gfastcgi.http.request import RequestHead
 from gfastcgi.http.target import check_authority, parse_target
@@ -33,7 +34,7 @@ def request_of(environ: Mapping[str, Any], body: Body = EMPTY) -> Request:
     encoded = quote_from_bytes((_text(environ, "SCRIPT_NAME") + _text(environ, "PATH_INFO")).encode("latin-1"))
     query = _text(environ, "QUERY_STRING").encode("latin-1")
     target = parse_target((encoded or "/").encode() + (b"?" + query if query else b""))
-    if not _is_beneath(target.path, _script_name(environ)):
+    if not is_beneath(target.path, _script_name(environ)):
         raise BadRequest(f"the path leads out of {_script_name(environ)!r}")
     host = _text(environ, "HTTP_HOST")
     authority = check_authority(host.encode("latin-1", "replace")) if host else ""
@@ -89,10 +90,6 @@ def _field_name(key: str) -> bytes:
 
 def _script_name(environ: Mapping[str, Any]) -> str:
     return _text(environ, "SCRIPT_NAME").encode("latin-1").decode("utf-8", "surrogateescape")
-
-
-def _is_beneath(path: str, script_name: str) -> bool:
-    return path.startswith(script_name) and path[len(script_name) :][:1] in ("", "/")
 
 
 def _text(environ: Mapping[str, Any], name: str) -> str:

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import webob
-
-from gfastcgi.auth.base import Authorizer
+from gfastcgi.auth.base import Allow, Authorizer
 from gfastcgi.auth.python import Check
 from gfastcgi.config import Settings
 from gfastcgi.errors import ProtocolError
-from gfastcgi.files import serve_file
+from gfastcgi.files import serve_resource
 from gfastcgi.pages import error_page
-from gfastcgi.request import Request
 from gfastcgi.resolve import Resolver
 from gfastcgi.wsgi.environ import request_of
 from gfastcgi.wsgi.hosting import StartResponse, send
@@ -62,17 +59,9 @@ class PrivateFiles:
         mount = environ.get("SCRIPT_NAME", "").encode("latin-1").decode("utf-8", "surrogateescape")
         resolver = Resolver(self._settings.document_root, self._settings.index_file_names, (), prefix=mount)
         request.local = resolver.local(request.path)
-        allowed = self._guard.ask(request, self._settings.document_root)
-        if isinstance(allowed, webob.Response):
-            return send(allowed, environ, start_response)
-        response = self._find(request, resolver)
-        response.headerlist.extend(allowed)
+        decision = self._guard.ask(request, self._settings.document_root)
+        if not isinstance(decision, Allow):
+            return send(decision.response, environ, start_response)
+        response = serve_resource(request, resolver.find(request.path), self._settings)
+        response.headerlist.extend(decision.response_headers)
         return send(response, environ, start_response)
-
-    def _find(self, request: Request, resolver: Resolver) -> webob.Response:
-        resource = resolver.find(request.path)
-        if resource.kind == "forbidden":
-            return error_page(403, request_id=request.id)
-        if resource.kind == "missing" or resource.path_info:
-            return error_page(404, request_id=request.id)
-        return serve_file(request, resource.root, resource.local, self._settings)

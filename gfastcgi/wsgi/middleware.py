@@ -11,10 +11,8 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
 
-import webob
-
 from gfastcgi.auth import chain
-from gfastcgi.auth.base import Authorizer
+from gfastcgi.auth.base import Allow, Authorizer, Decision, Deny
 from gfastcgi.auth.denial import make_gate
 from gfastcgi.auth.hygiene import Hygiene
 from gfastcgi.auth.python import Check, PythonAuthorizer
@@ -53,8 +51,8 @@ class Guard:
     def __repr__(self) -> str:
         return f"<Guard of {len(self._gates)} authorizers>"
 
-    def ask(self, request: Request, root: str = "/") -> webob.Response | list[tuple[str, str]]:
-        """The response to who may not pass, or the fields that the allowing authorizers add to the final answer.
+    def ask(self, request: Request, root: str = "/") -> Decision:
+        """What the authorizers say together; a failure of theirs is a denial with its status.
 
         What the client sent under the name of an identity is taken away from `request`.
         """
@@ -66,11 +64,11 @@ class Guard:
         except (ProtocolError, BackendError) as error:
             uri = request.uri.decode("latin-1")
             log.error("request %s: %s %s: %s (%s)", request.id, request.method, uri, error, error.cause)
-            return error_page(max(error.status_hint, 500), cause=error.cause, request_id=request.id)
+            return Deny(error_page(max(error.status_hint, 500), cause=error.cause, request_id=request.id))
         except Exception:
             uri = request.uri.decode("latin-1")
             log.exception("request %s: %s %s failed inside the gate", request.id, request.method, uri)
-            return error_page(500, cause="internal", request_id=request.id)
+            return Deny(error_page(500, cause="internal", request_id=request.id))
 
 
 def _authorizer(given: Authorizer | Check) -> Authorizer:
@@ -109,11 +107,12 @@ class AuthorizerMiddleware:
             request = request_of(environ)
         except ProtocolError as error:
             return send(error_page(error.status_hint, cause=error.cause), environ, start_response)
-        allowed = self._guard.ask(request)
-        if isinstance(allowed, webob.Response):
-            return send(allowed, environ, start_response)
+        decision = self._guard.ask(request)
+        if not isinstance(decision, Allow):
+            return send(decision.response, environ, start_response)
+        added = decision.response_headers
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            return start_response(status, [*headers, *allowed], *exc_info)
+            return start_response(status, [*headers, *added], *exc_info)
 
         return self._app(guarded_environ(environ, request), start)

@@ -16,7 +16,7 @@ from peers.backend import answer
 from peers.waiting import wait_until
 
 from gfastcgi.audit import AuditLog
-from gfastcgi.auth.base import Verdict
+from gfastcgi.auth.base import Allow, Verdict
 from gfastcgi.cli.command import run
 
 if TYPE_CHECKING:
@@ -231,10 +231,10 @@ def test_the_page() -> None:
     line, written = json.loads(text), list[bytes]()
     log, request = AuditLog(written.append), request_for("/private/a.txt")
 
-    def ask() -> list[tuple[str, str]]:
+    def ask() -> Allow:
         request.user = "bob"
         log(request, Verdict("/private/", "allow", "asked", 200, 0.001234, transport="fastcgi"))
-        return []
+        return Allow()
 
     told = json.loads((DATA / "json.txt").read_text().partition("\n")[2])
     record = {name: line[name] for name in told}

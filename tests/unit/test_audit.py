@@ -12,7 +12,7 @@ import webob
 from filerig import ask as request_for
 
 from gfastcgi.audit import AuditLog
-from gfastcgi.auth.base import Verdict
+from gfastcgi.auth.base import Allow, Decision, Deny, Verdict
 from gfastcgi.errors import BackendTimeout, ClientClosed
 
 LINES: list[bytes] = []
@@ -32,13 +32,13 @@ def lines() -> list[dict[str, Any]]:
 def test_a_yes(log: AuditLog) -> None:
     request = request_for("/a?x=%0A", method="POST", host="a")
 
-    def ask() -> list[tuple[str, str]]:
+    def ask() -> Decision:
         log(request, Verdict("/a", "allow", "memory", 200, 0.0012345, transport="fastcgi"))
         log(request, Verdict("/", "allow", "asked", 200, 0.5, transport="url"))
         request.user = "bob"
-        return [("Set-Cookie", "a")]
+        return Allow(response_headers=(("Set-Cookie", "a"),))
 
-    assert log.follow(request, RECORD, ask) == [("Set-Cookie", "a")]
+    assert log.follow(request, RECORD, ask) == Allow(response_headers=(("Set-Cookie", "a"),))
     first = {"key": "/a", "transport": "fastcgi", "outcome": "allow", "status": 200, "cause": "", "source": "memory"}
     assert lines() == [{
         "time": "2023-11-14T22:13:20.250+00:00", "id": request.id, "user": "bob", "outcome": "allow", "status": 200,
@@ -50,13 +50,13 @@ def test_a_yes(log: AuditLog) -> None:
 
 
 def test_a_no(log: AuditLog) -> None:
-    request, response = request_for("/"), webob.Response(status=401)
+    request, denial = request_for("/"), Deny(webob.Response(status=401))
 
-    def ask() -> webob.Response:
+    def ask() -> Decision:
         log(request, Verdict("/", "deny", "asked", 401, 0.1))
-        return response
+        return denial
 
-    assert log.follow(request, RECORD, ask) is response
+    assert log.follow(request, RECORD, ask) is denial
     (line,) = lines()
     assert (line["outcome"], line["status"], line["verdicts"][0]["outcome"]) == ("deny", 401, "deny")
 
@@ -65,7 +65,7 @@ def test_a_no(log: AuditLog) -> None:
     ("error", "told"), [(BackendTimeout("x"), (504, "read_timeout")), (ValueError("x"), (500, "internal"))]
 )
 def test_no_answer(log: AuditLog, error: Exception, told: tuple[int, str]) -> None:
-    def ask() -> webob.Response:
+    def ask() -> Decision:
         raise error
 
     with pytest.raises(type(error)):
@@ -75,7 +75,7 @@ def test_no_answer(log: AuditLog, error: Exception, told: tuple[int, str]) -> No
 
 
 def test_a_client_that_left(log: AuditLog) -> None:
-    def ask() -> webob.Response:
+    def ask() -> Decision:
         raise ClientClosed("x")
 
     with pytest.raises(ClientClosed):
@@ -85,7 +85,7 @@ def test_a_client_that_left(log: AuditLog) -> None:
 
 def test_asked_again(log: AuditLog) -> None:
     request = request_for("/")
-    log.follow(request, RECORD, list)
+    log.follow(request, RECORD, Allow)
     log(request, Verdict("/", "deny", "asked", 403, 0.1, is_recheck=True))
     assert [(line["outcome"], line["status"]) for line in lines()] == [("allow", 200), ("deny", 403)]
     assert lines()[1]["verdicts"][0]["recheck"] is True
@@ -96,7 +96,7 @@ def test_nothing_that_a_client_sends_makes_a_line(log: AuditLog) -> None:
     """CWE-117: names and targets stay inside of their strings, whatever bytes they have."""
     request = request_for("/")
     request.user = 'eve"\n{"outcome": "allow"}\x1b[2J\x85\u2028\udc80'
-    log.follow(request, RECORD, lambda: webob.Response(status=403))
+    log.follow(request, RECORD, lambda: Deny(webob.Response(status=403)))
     assert LINES[0].isascii()
     assert LINES[0].count(b"\n") == 1
     assert b"\x1b" not in LINES[0]
