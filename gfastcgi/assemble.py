@@ -141,7 +141,8 @@ class App:
         try:
             for address in server.listeners:
                 listener = listen(address, server.listen_backlog)
-                self._servers.append(HTTPServer(listener=listener, service=service, clients=clients))
+                name = str(address) if address.port or address.path else ""
+                self._servers.append(HTTPServer(listener=listener, service=service, clients=clients, name=name))
             if server.control_socket:
                 self._control = ControlSocket(server.control_socket, self._commands())
         except BaseException:

@@ -7,14 +7,17 @@ most once, and notes in a bit mask which blocks hold; the settings of a mask are
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
-from gfastcgi.config import Block, Captures, Condition, Config, RewriteRule, Settings
+from gfastcgi.config import Block, Captures, Condition, Config, Operator, RewriteRule, Settings
 from gfastcgi.config.addresses import client_address
-from gfastcgi.errors import InvalidValue
+from gfastcgi.errors import BadRequest, InvalidValue
+from gfastcgi.http.target import check_authority
 from gfastcgi.patterns import PATTERN_FAULTS, Pattern
 
 __all__ = ["Captures", "ConditionRequest", "SiteTable"]
@@ -53,6 +56,8 @@ class ConditionRequest(Protocol):
     def field(self, name: bytes, /) -> bytes | None: ...
 
 
+_OPERATORS = get_args(Operator)
+_COLONS_OF_SYNTAX = re.compile(r"\(\?[A-Za-z-]*:|\[:\^?[a-z]+:\]|\\\[.*?\\\]")
 _Subject = Callable[[Any], str]
 _Check = Callable[[Any], Any]
 
@@ -100,6 +105,33 @@ def _host_subject(operand: str) -> _Subject:
     return subject
 
 
+def _is_host(operand: str) -> _Check:
+    """As lighttpd: a port counts only where both name one. Raises ValueError for a port that is none."""
+    wanted, wanted_port = _split_port(operand)
+    wanted_port = str(int(wanted_port)) if wanted_port else ""
+    with suppress(BadRequest):
+        wanted = check_authority(wanted.encode())
+
+    def is_host(request: ConditionRequest) -> bool:
+        host, port = _split_port(request.authority)
+        return host == wanted and (not port or not wanted_port or port == wanted_port)
+
+    return is_host
+
+
+def _host_matches(operand: str) -> _Check:
+    """The match of a regular expression in Host; no port that a client names takes a host away from one without."""
+    search = Pattern(operand).search
+    has_port = ":" in _COLONS_OF_SYNTAX.sub("", operand)
+
+    def matches(request: ConditionRequest) -> Any:
+        found = search(request.authority)
+        host, port = _split_port(request.authority)
+        return search(host) if found is None and port and not has_port else found
+
+    return matches
+
+
 def _is_in_network(operand: str) -> _Check:
     if operand.startswith("/"):
         return lambda request: request.peer.remote_addr == operand
@@ -116,10 +148,12 @@ def _is_in_network(operand: str) -> _Check:
 def _check(condition: Condition) -> _Check:
     """A function of the request: true (the match, for `=~`) where the condition holds."""
     variable, operator, operand = condition.variable, condition.operator, condition.operand
+    if operator not in _OPERATORS:
+        raise ValueError(f'there is no operator "{operator}"')
     if variable.startswith("REQUEST_HEADER"):
         subject = _field(variable[len('REQUEST_HEADER["') : -len('"]')])
-    elif variable == 'HTTP["host"]' and operator not in ("=~", "!~"):
-        subject = _host_subject(operand)
+    elif variable == 'HTTP["host"]':
+        return _host_check(operator, operand)
     else:
         subject = _SUBJECTS[variable]
     if operator == "=~":
@@ -137,9 +171,20 @@ def _check(condition: Condition) -> _Check:
         return is_in if operator == "==" else lambda request: not is_in(request)
     if operator == "==":
         return lambda request: subject(request) == operand
-    if operator == "!=":
-        return lambda request: subject(request) != operand
-    raise ValueError(f'there is no operator "{operator}"')
+    return lambda request: subject(request) != operand
+
+
+def _host_check(operator: str, operand: str) -> _Check:
+    if operator in ("==", "!="):
+        holds = _is_host(operand)
+    elif operator in ("=~", "!~"):
+        holds = _host_matches(operand)
+    else:
+        subject, dotless = _host_subject(operand), operand.removesuffix(".")
+        if operator == "=^":
+            return lambda request: subject(request).startswith(operand)
+        return lambda request: subject(request).endswith(dotless)
+    return (lambda request: not holds(request)) if operator.startswith("!") else holds
 
 
 def _checked(condition: Condition) -> _Check:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from ipaddress import IPv6Address
 from urllib.parse import quote_from_bytes
 
 from gfastcgi.errors import BadRequest
@@ -22,6 +23,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*)")
 # RFC 3986 section 3.2.2, with the labels that DNS and /etc/hosts know: no empty label, one trailing dot.
 _AUTHORITY = re.compile(rb"(?:([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\.?|(\[[0-9A-Fa-f:.]+\]))(?::([0-9]{0,5}))?")
+_UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 _SAFE_IN_PATH = b"/!$&'()*+,;=:@~-._"
 
 
@@ -64,9 +66,17 @@ def parse_target(raw: bytes, *, decode_2f: bool = False) -> Target:
         if not raw.startswith(b"/"):
             raw = b"/" + raw
     encoded_path, mark, query = raw.partition(b"?")
+    if b"%" in query:
+        query = _ESCAPE.sub(_normal_escape, query)
     path = _normalise(encoded_path, decode_2f)
     canonical = quote_from_bytes(path, _SAFE_IN_PATH).encode()
     return Target(path.decode("utf-8", "surrogateescape"), query.decode("latin-1"), canonical + mark + query, authority)
+
+
+def _normal_escape(escape: re.Match[bytes]) -> bytes:
+    """What needs no encoding is not encoded (RFC 3986 section 6.2.2.2); the hex digits of the rest are capitals."""
+    char = bytes((int(escape[1], 16),))
+    return char if char in _UNRESERVED else escape[0].upper()
 
 
 def _normalise(path: bytes, decode_2f: bool) -> bytes:
@@ -100,17 +110,24 @@ def _normalise(path: bytes, decode_2f: bool) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def check_authority(value: bytes) -> str:
+def check_authority(value: bytes, default_port: int = 80) -> str:
     """The value of Host in one spelling, `host[:port]`. Raises `BadRequest` (RFC 9112 section 3.2).
 
-    It is in lower case, without the dot that may end a name and without an empty port or zeros before one: a condition
-    on the host that holds for one spelling holds for all (lighttpd takes that dot away, too).
+    It is in lower case, without the dot that may end a name, without `default_port`, an empty port or zeros before one,
+    and an IPv6 address is as short as it gets (RFC 5952): a condition that holds for one spelling holds for all
+    (lighttpd: server.http-parseopts "host-normalize").
     """
     match = _AUTHORITY.fullmatch(value)
     if not match or (match[3] and int(match[3]) > 65535):
         raise BadRequest(f"the Host field is no host name: {value[:80]!r}")
-    host = (match[1] or match[2]).decode("ascii").lower()
-    return f"{host}:{int(match[3])}" if match[3] else host
+    if match[2]:
+        try:
+            host = f"[{IPv6Address(match[2][1:-1].decode('ascii')).compressed}]"
+        except ValueError:
+            raise BadRequest(f"the Host field holds no IPv6 address: {value[:80]!r}") from None
+    else:
+        host = match[1].decode("ascii").lower()
+    return f"{host}:{int(match[3])}" if match[3] and int(match[3]) != default_port else host
 
 
 def host_of(authority: str) -> str:

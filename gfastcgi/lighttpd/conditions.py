@@ -96,5 +96,5 @@ def parse_address(text: str, port: int, mode: int | None = None) -> Address:
         raise ValueError(f"there is no port {number}")
     host = match[1].strip("[]")
     if match[1].startswith("["):
-        ipaddress.IPv6Address(host)
+        host = str(ipaddress.IPv6Address(host))
     return Address(host="0.0.0.0" if host in ("", "*") else host, port=number)

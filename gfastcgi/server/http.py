@@ -31,11 +31,15 @@ _ACCEPT_PAUSE = 0.1
 
 @dataclass(slots=True, kw_only=True)
 class HTTPServer:
-    """Serves the clients of one listener, in greenlets of `clients`; while that is full the others wait unaccepted."""
+    """Serves the clients of one listener, in greenlets of `clients`; while that is full the others wait unaccepted.
+
+    `name` is the listener's as the configuration spells it (`$SERVER["socket"]`), "": its address.
+    """
 
     listener: socket.socket
     service: Service
     clients: Pool
+    name: str = ""
     is_started: bool = field(init=False, default=False)
     drained: Event = field(init=False, default_factory=Event)
     address: Address = field(init=False)
@@ -45,6 +49,7 @@ class HTTPServer:
 
     def __post_init__(self) -> None:
         self.address = address_of(self.listener)
+        self.name = self.name or str(self.address)
         self._file = SocketFile(self.address)
         self._server = _Acceptor(self.listener, self._serve, spawn=self.clients)
 
@@ -72,7 +77,7 @@ class HTTPServer:
 
     def _serve(self, sock: socket.socket, remote: Any) -> None:
         try:
-            peer = _peer(sock, remote, self.address)
+            peer = _peer(sock, remote, self.address, self.name)
             stream = Stream.adopt(sock, write_timeout=self.service.timeouts.write_idle)
         except OSError:
             # The client was gone before anything was known of it.
@@ -110,8 +115,8 @@ class _Acceptor(StreamServer):
             self.start_accepting()
 
 
-def _peer(sock: socket.socket, remote: Any, listening: Address) -> Peer:
+def _peer(sock: socket.socket, remote: Any, listening: Address, name: str) -> Peer:
     if listening.path:
-        return Peer(("", 0), ("", 0), socket=listening.path)
+        return Peer(("", 0), ("", 0), socket=name)
     local = sock.getsockname()
-    return Peer(remote[:2], local[:2], socket=str(listening))
+    return Peer(remote[:2], local[:2], socket=name)

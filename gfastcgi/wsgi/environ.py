@@ -37,7 +37,8 @@ def request_of(environ: Mapping[str, Any], body: Body = EMPTY) -> Request:
     if not is_beneath(target.path, _script_name(environ)):
         raise BadRequest(f"the path leads out of {_script_name(environ)!r}")
     host = _text(environ, "HTTP_HOST")
-    authority = check_authority(host.encode("latin-1", "replace")) if host else ""
+    default_port = 443 if _text(environ, "wsgi.url_scheme") == "https" else 80
+    authority = check_authority(host.encode("latin-1", "replace"), default_port) if host else ""
     fields: list[tuple[bytes, bytes]] = []
     for key, value in environ.items():
         if (name := _field_name(key)) and isinstance(value, str):

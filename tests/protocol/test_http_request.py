@@ -106,9 +106,9 @@ def test_fields_are_lower_case_and_stripped_in_order() -> None:
 @pytest.mark.parametrize(
     ("line", "field", "authority"),
     [
-        (b"GET / HTTP/1.1", b"Example.ORG:80", b"example.org:80"),
+        (b"GET / HTTP/1.1", b"Example.ORG:8080", b"example.org:8080"),
         (b"GET / HTTP/1.1", b"127.0.0.1", b"127.0.0.1"),
-        (b"GET / HTTP/1.1", b"private.example.:080", b"private.example:80"),
+        (b"GET / HTTP/1.1", b"private.example.:080", b"private.example"),
         (b"GET http://private.example./ HTTP/1.1", b"near", b"private.example"),
         (b"GET http://Far.example:8/x HTTP/1.1", b"near", b"far.example:8"),
     ],

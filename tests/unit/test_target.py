@@ -49,6 +49,13 @@ def test_absolute_form(raw: bytes, uri: bytes, authority: bytes) -> None:
     assert (parse_target(raw).uri, parse_target(raw).authority) == (uri, authority)
 
 
+def test_the_query_has_one_spelling() -> None:
+    """RFC 3986 section 6.2.2: a condition holds for a word however its letters are encoded. Nothing else changes."""
+    target = parse_target(b"/a?%61ction=%41dmin%2d%7E&x=%2f%3D%26+%c3%A9%zz%")
+    assert target.query == "action=Admin-~&x=%2F%3D%26+%C3%A9%zz%"
+    assert target.uri == b"/a?" + target.query.encode()
+
+
 def test_an_empty_query_stays() -> None:
     assert parse_target(b"/a?").uri == b"/a?"
 
@@ -93,9 +100,10 @@ def test_canonical(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("value", "host", "port"),
     [
-        (b"A.Example", "a.example", ""), (b"a.example.", "a.example", ""), (b"a.example.:080", "a.example", ":80"),
-        (b"a:80", "a", ":80"), (b"a:", "a", ""), (b"a.:", "a", ""), (b"a:00000", "a", ":0"),
-        (b"[::1]:80", "[::1]", ":80"), (b"[::1]", "[::1]", ""), (b"[::FF]:", "[::ff]", ""),
+        (b"A.Example", "a.example", ""), (b"a.example.", "a.example", ""), (b"a.example.:080", "a.example", ""),
+        (b"a:80", "a", ""), (b"a:8080", "a", ":8080"), (b"a:0443", "a", ":443"), (b"a:00000", "a", ":0"),
+        (b"a:", "a", ""), (b"a.:", "a", ""), (b"[::1]:80", "[::1]", ""), (b"[0:0::1]:81", "[::1]", ":81"),
+        (b"[::0.0.0.1]", "[::1]", ""), (b"[::1]", "[::1]", ""), (b"[::FF]:", "[::ff]", ""),
         (b"under_score-1", "under_score-1", ""), (b"127.0.0.1:65535", "127.0.0.1", ":65535"),
     ],
 )  # fmt: skip
@@ -122,6 +130,8 @@ def test_authority(value: bytes, host: str, port: str) -> None:
         b"[::1",
         b"[::1]x",
         b"[x]",
+        b"[:::1]",
+        b"[1]",
         b".",
         b"a.:x",
         b"[::1].",
