@@ -214,6 +214,9 @@ class Keeper:
             return None
         if not isinstance(found[0], Allow):
             self._note_denial(who, request)
+        elif self._cache.was_refused(who, self._clock() - self._config.ttl):
+            # The no may be the newer word: what was said when, gateways do not tell each other.
+            return None
         self._cache.put(key, *found)
         return found[0]
 

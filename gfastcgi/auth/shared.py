@@ -41,6 +41,8 @@ _SECONDS = 0.5
 _REST_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 _MOST_CONNECTIONS = 64
+_MOST_UNFORGOTTEN = 1000
+"""More keys to forget are a purge."""
 _EPOCH = re.compile(rb"[0-9a-f]{32}")
 
 
@@ -110,6 +112,10 @@ class SharedDecisions:
         self._resting_until = 0.0
         self._is_down = False
         self._epoch: bytes | None = None
+        self._pending: bytes | None = None
+        """The epoch of a purge that Redis has not heard of: until it has, nothing there is of any use."""
+        self._unforgotten: dict[bytes, None] = {}
+        """Keys that are to go, and that Redis has not heard of."""
         self._watch: gevent.Greenlet[..., None] | None = None
 
     def __repr__(self) -> str:
@@ -130,6 +136,10 @@ class SharedDecisions:
     def find(self, name: bytes) -> tuple[Kept, float] | None:
         """What is kept under `name`, and for how many seconds still."""
         key = self._key(name)
+        if self._pending is not None:
+            self._catch_up()
+        if self._pending is not None or key in self._unforgotten:
+            return None
         try:
             epoch, value = self._call("MGET", self._prefix + b"epoch", key)
         except (SharingError, TypeError, ValueError):  # down, or no Redis at all
@@ -147,17 +157,38 @@ class SharedDecisions:
             return
 
     def forget(self, name: bytes) -> None:
-        """Drops what is kept under `name`."""
-        try:
-            self._call("DEL", self._key(name))
-        except SharingError:
-            return
+        """Drops what is kept under `name`; here at once, for the others as soon as Redis can be told."""
+        if len(self._unforgotten) >= _MOST_UNFORGOTTEN:
+            self._unforgotten.clear()
+            self._pending = _new_epoch()
+        self._unforgotten[self._key(name)] = None
+        self._catch_up()
 
     def purge(self) -> None:
-        """Drops everything, for every gateway. Raises `SharingError`: the others have not heard of it."""
-        epoch = _new_epoch()
-        self._call("SET", self._prefix + b"epoch", epoch)
-        self._epoch = epoch
+        """Drops everything, for every gateway; the others hear of it when Redis can be told.
+
+        Raises `SharingError` while it cannot.
+        """
+        self._pending = _new_epoch()
+        self._catch_up()
+        if self._pending is not None:
+            raise SharingError("Redis is out of reach: the other gateways will be told when it is back")
+
+    def _catch_up(self) -> None:
+        """Tells Redis what it has not heard yet."""
+        try:
+            while (epoch := self._pending) is not None:
+                self._call("SET", self._prefix + b"epoch", epoch)
+                if self._pending is epoch:
+                    self._pending, self._epoch = None, epoch
+                    self._unforgotten.clear()
+                    # What was read from Redis meanwhile was of the old epoch.
+                    self._on_purge()
+            for key in [*self._unforgotten]:
+                self._call("DEL", key)
+                self._unforgotten.pop(key, None)
+        except SharingError:
+            return
 
     # Names, values, epochs
 
@@ -181,7 +212,12 @@ class SharedDecisions:
         if not hmac.compare_digest(signature, _digest(self._value_secret, key + payload)):
             log.warning("Redis holds a decision that none of us signed")
             return None
-        told = json.loads(payload)
+        try:
+            return self._read(json.loads(payload))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None  # by another version of ours
+
+    def _read(self, told: dict[str, Any]) -> tuple[Kept, float] | None:
         seconds = told["until"] - self._clock()
         if told["epoch"].encode() != self._epoch or seconds <= 0:
             return None
@@ -193,6 +229,8 @@ class SharedDecisions:
 
     def _adopt(self, epoch: object) -> bool:
         """Whether entries can be read in the epoch that Redis tells. A new one purges what is remembered here."""
+        if self._pending is not None:
+            return False
         if not isinstance(epoch, bytes) or not _EPOCH.fullmatch(epoch):
             # Redis has lost it, and perhaps a purge with it, or it is none of ours: what it still holds is of no use.
             unless_there = ("NX",) if epoch is None else ()
@@ -205,6 +243,7 @@ class SharedDecisions:
         return True
 
     def _look(self) -> None:
+        self._catch_up()
         try:
             if not self._adopt(self._call("GET", self._prefix + b"epoch")):
                 self._adopt(self._call("GET", self._prefix + b"epoch"))
@@ -214,7 +253,10 @@ class SharedDecisions:
     def _look_on(self) -> None:
         while True:
             gevent.sleep(_LOOK_SECONDS)
-            self._look()
+            try:
+                self._look()
+            except Exception:
+                log.exception("looking for purges failed, and goes on")
 
     # Talking to Redis
 
@@ -226,7 +268,8 @@ class SharedDecisions:
         try:
             with gevent.Timeout(_SECONDS, RedisTimeout("no answer in time")):
                 answer = self._exchange(command)
-        except (RedisError, OSError) as error:
+        except Exception as error:
+            # What answers may be no Redis: the client raises what it likes at that.
             self._fail(error)
             raise SharingError(f"Redis is out of reach: {error}") from error
         finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -63,6 +65,14 @@ class Redis:
     def epoch(self) -> bytes:
         (name,) = self.client.keys("*:epoch")
         return bytes(name)
+
+    @contextmanager
+    def out_of_reach_of(self, shared: SharedDecisions) -> Iterator[None]:
+        """For a while; `shared` looks for nothing by itself any more."""
+        shared.stop()
+        os.rename(self.path, self.path + "~")
+        yield
+        os.rename(self.path + "~", self.path)
 
     def stop(self) -> None:
         self.client.close()
@@ -246,6 +256,56 @@ class Monotonic:
 
     def __call__(self) -> float:
         return self.now
+
+
+def test_a_purge_that_redis_has_not_heard_of(share: Callable[..., SharedDecisions], server: Redis) -> None:
+    """What is there is not believed before the others are told, which happens by itself."""
+    clock, purged = Monotonic(), list[int]()
+    one, other = share(monotonic=clock, on_purge=lambda: purged.append(1)), share()
+    one.keep(b"a", BOB, 60)
+    with server.out_of_reach_of(one), pytest.raises(SharingError, match="will be told when it is back"):
+        one.purge()
+    purged.clear()
+    assert one.find(b"a") is None
+    assert other.find(b"a") is not None
+    clock.now += 1
+    assert one.find(b"a") is None
+    assert purged == [1], "what was read meanwhile was of the old epoch"
+    assert other.find(b"a") is None
+    one.keep(b"a", BOB, 60)
+    assert one.find(b"a") is not None
+
+
+def test_what_redis_was_not_told_to_forget(share: Callable[..., SharedDecisions], server: Redis) -> None:
+    clock = Monotonic()
+    one, other = share(monotonic=clock), share()
+    one.keep(b"a", BOB, 60)
+    with server.out_of_reach_of(one):
+        one.forget(b"a")
+    clock.now += 1
+    assert one.find(b"a") is None
+    assert other.find(b"a") is not None
+    one.forget(b"b")
+    assert other.find(b"a") is None
+
+
+@pytest.mark.parametrize("nonsense", [b":x\r\n", b"$x\r\n", b"*x\r\n", b"_\r\n", b"*1\r\n" * 2000 + b":1\r\n"])
+def test_nonsense_is_an_outage(nonsense: bytes, share: Callable[..., SharedDecisions]) -> None:
+    def answer(sock: Any, _: object) -> None:
+        while sock.recv(65536):
+            sock.sendall(nonsense)
+
+    listener = StreamServer(("127.0.0.1", 0), answer)
+    listener.start()
+    try:
+        one = share(f"redis://127.0.0.1:{listener.server_port}")
+        assert one.find(b"a") is None
+        one.keep(b"a", BOB, 60)
+        one.forget(b"a")
+        with pytest.raises(SharingError):
+            one.purge()
+    finally:
+        listener.stop()
 
 
 def test_an_outage(share: Callable[..., SharedDecisions], server: Redis, caplog: pytest.LogCaptureFixture) -> None:
