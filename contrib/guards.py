@@ -113,10 +113,11 @@ GUARDS = [
     Guard("auth/freshness.py", "return 0 if is_old else None", "return None", "unit/test_auth_cache.py"),
     Guard(
         "auth/freshness.py",
-        "                if word in _NEVER:\n                    return 0\n",
-        "",
+        "                if found is None or found[1] in _NEVER:\n                    return 0\n",
+        "                if found is None:\n                    return 0\n",
         "unit/test_auth_cache.py",
     ),
+    Guard("auth/freshness.py", "found is None or ", "found and ", "unit/test_auth_cache.py"),
     Guard(
         "auth/keeper.py",
         "        except _OUTAGES as error:",
@@ -320,7 +321,7 @@ GUARDS = [
         "if isinstance(answer, Deny):",
         "unit/test_auth_python.py",
     ),
-    Guard("auth/python.py", "        except ClientClosed:\n            raise\n", "", "unit/test_auth_python.py"),
+    Guard("auth/python.py", "except (ClientClosed, QuestionEnded):", "except ():", "unit/test_auth_python.py"),
     Guard(
         "auth/chain.py",
         "            if isinstance(outcome, gevent.GreenletExit):",

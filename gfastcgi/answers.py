@@ -19,7 +19,7 @@ from gfastcgi.request import Request
 from gfastcgi.server.body import spool
 from gfastcgi.site import Site
 
-__all__ = ["SCRIPT_UNKNOWN", "hide_commands", "log_stderr", "make_answer"]
+__all__ = ["SCRIPT_UNKNOWN", "hide_commands", "log_stderr", "make_answer", "without_commands"]
 
 log = logging.getLogger("gfastcgi")
 
@@ -70,8 +70,13 @@ def make_answer(
 
 def hide_commands(answer: webob.Response) -> webob.Response:
     """`answer` without the fields by which its maker speaks to the gateway."""
-    answer.headerlist = [field for field in answer.headerlist if not _is_for_us(field[0])]
+    answer.headerlist = without_commands(answer.headerlist)
     return answer
+
+
+def without_commands(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """`fields` less those by which a program speaks to the gateway."""
+    return [field for field in fields if not _is_for_us(field[0])]
 
 
 def _is_for_us(name: str) -> bool:

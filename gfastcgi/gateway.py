@@ -16,7 +16,7 @@ from typing import NamedTuple
 import webob
 
 from gfastcgi import pages
-from gfastcgi.answers import SCRIPT_UNKNOWN, hide_commands, log_stderr, make_answer
+from gfastcgi.answers import SCRIPT_UNKNOWN, hide_commands, log_stderr, make_answer, without_commands
 from gfastcgi.auth import chain
 from gfastcgi.auth.base import Allow, Decision
 from gfastcgi.auth.recheck import Recheck, guard
@@ -31,8 +31,8 @@ from gfastcgi.errors import (
     ProtocolError,
     StreamError,
 )
-from gfastcgi.files import serve_resource
-from gfastcgi.http.response import encode_interim
+from gfastcgi.files import answer_options, serve_resource
+from gfastcgi.http.response import close_body, encode_interim
 from gfastcgi.http.target import parse_target
 from gfastcgi.pages import error_page
 from gfastcgi.record import record
@@ -138,15 +138,18 @@ class Gateway:
         if not place.gates:
             return self._fetch(request, site, to)
         request.local = place.local
-        before = dict(request.variables) if place.recheck else {}
+        before, began = (dict(request.variables), site.clock()) if place.recheck else ({}, 0.0)
         decision = _ask(request, site, place)
         if not isinstance(decision, Allow):
             return decision.response
         if decision.response_headers:
             request.added += decision.response_headers
+        if request.method == "OPTIONS" and isinstance(to, Resource) and _passes_unasked(request, place):
+            return answer_options()
         answer = self._fetch(request, site, to)
         if place.recheck and isinstance(answer, webob.Response):
-            guard(answer, _recheck(request, site, place, before))
+            is_due = site.clock() - began >= place.recheck
+            return _watch(request, site, place, before, answer, is_due=is_due)
         return answer
 
     def _fetch(self, request: Request, site: Site, to: Destination) -> webob.Response | LocalRedirect:
@@ -278,11 +281,28 @@ def _ask(request: Request, site: Site, place: Place) -> Decision:
     return decision
 
 
-def _recheck(request: Request, site: Site, place: Place, before: dict[bytes, bytes]) -> Recheck:
-    is_allowed = partial(
-        chain.is_still_allowed, place.gates, request, place.root, before, need=site.settings.authorizers
-    )
-    return Recheck(request, place.recheck, is_allowed, [gate.key for gate in place.gates])
+def _passes_unasked(request: Request, place: Place) -> bool:
+    """Whether a gate lets a preflight through by itself: what lies behind it is then nothing to tell of."""
+    return any(gate.passes_unasked(request) for gate in place.gates)
+
+
+def _watch(
+    request: Request, site: Site, place: Place, before: dict[bytes, bytes], answer: webob.Response, *, is_due: bool
+) -> webob.Response:
+    """`answer`, while the authorizers go on allowing it; `is_due`: its backend took so long that they are asked now."""
+    ask = partial(chain.ask_anew, place.gates, request, place.root, before, need=site.settings.authorizers)
+    if is_due:
+        decision: Decision | None = None
+        try:
+            decision = ask()
+        finally:
+            if not isinstance(decision, Allow):
+                close_body(answer.app_iter)
+        if not isinstance(decision, Allow):
+            return decision.response
+    keys = [gate.key for gate in place.gates]
+    guard(answer, Recheck(request, place.recheck, lambda: isinstance(ask(), Allow), keys))
+    return answer
 
 
 def _origin_of(request: Request) -> Origin:
@@ -307,6 +327,6 @@ def _take_body(request: Request, site: Site, room: Room) -> RequestBody:
 def _relay(request: Request, head: Head) -> None:
     if request.interim is not None:
         try:
-            request.interim(encode_interim(head.status, head.reason, head.fields))
+            request.interim(encode_interim(head.status, head.reason, without_commands(head.fields)))
         except StreamError as error:
             raise ClientClosed(str(error)) from error

@@ -10,9 +10,10 @@ import re
 
 import regex
 
+from gfastcgi.config.expressions import expression_fault
 from gfastcgi.errors import BadRequest
 
-__all__ = ["MATCH_TIMEOUT", "PATTERN_FAULTS", "Pattern", "is_linear"]
+__all__ = ["MATCH_TIMEOUT", "Pattern", "is_linear"]
 
 MATCH_TIMEOUT = 0.05
 """Seconds of processor time for one search; then the request is refused with 400 (CWE-1333, regular expression DoS)."""
@@ -37,20 +38,19 @@ def is_linear(pattern: str) -> bool:
     return repetitions == 0 or (repetitions == 1 and plain.startswith("^") and "|" not in plain)
 
 
-PATTERN_FAULTS = (regex.error, ValueError, OverflowError, RecursionError)
-"""What compiling an expression raises that is none."""
-
-
 class Pattern:
     """One compiled expression. `search` raises `BadRequest` when the text takes too long to match.
 
-    Raises one of `PATTERN_FAULTS` for what is no expression.
+    Raises ValueError for what is no expression, or reads otherwise in PCRE.
     """
 
     __slots__ = ("_compiled", "search", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
+        fault = expression_fault(text)
+        if fault:
+            raise ValueError(fault)
         self._compiled = regex.compile(text, regex.ASCII)
         self.search = self._compiled.search if is_linear(text) else self._timed_search
         """`search(subject)`: the match or None."""

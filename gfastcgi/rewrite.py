@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from gfastcgi.config import Captures, RewriteRule
 from gfastcgi.errors import InvalidValue, LocalProtocolError
-from gfastcgi.patterns import PATTERN_FAULTS, Pattern
+from gfastcgi.patterns import Pattern
 
 __all__ = ["MAX_REWRITES", "Origin", "Redirector", "Rewriter"]
 
@@ -179,7 +179,7 @@ class _Rule:
 def _search(rule: RewriteRule) -> Callable[[str], Any]:
     try:
         return Pattern(_normal_pattern(rule.pattern)).search
-    except PATTERN_FAULTS as error:
+    except ValueError as error:
         message = f'the regular expression "{rule.pattern}" is at fault: {error}'
         raise InvalidValue(message, rule.where.filename, rule.where.lineno) from error
 

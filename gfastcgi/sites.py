@@ -18,7 +18,7 @@ from gfastcgi.config import Block, Captures, Condition, Config, Operator, Rewrit
 from gfastcgi.config.addresses import client_address
 from gfastcgi.errors import BadRequest, InvalidValue
 from gfastcgi.http.target import check_authority
-from gfastcgi.patterns import PATTERN_FAULTS, Pattern
+from gfastcgi.patterns import Pattern
 
 __all__ = ["Captures", "ConditionRequest", "SiteTable"]
 
@@ -190,7 +190,7 @@ def _host_check(operator: str, operand: str) -> _Check:
 def _checked(condition: Condition) -> _Check:
     try:
         return _check(condition)
-    except (KeyError, *PATTERN_FAULTS) as error:
+    except (KeyError, ValueError) as error:
         fault = f"there is no variable {error}" if isinstance(error, KeyError) else str(error)
         message = f'${condition.variable} {condition.operator} "{condition.operand}": {fault}'
         raise InvalidValue(message, condition.where.filename, condition.where.lineno) from error

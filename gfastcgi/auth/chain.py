@@ -15,11 +15,11 @@ from operator import attrgetter
 import gevent
 
 from gfastcgi.auth.base import Allow, Decision, Deny
-from gfastcgi.auth.gate import Gate
+from gfastcgi.auth.gate import Gate, QuestionEnded
 from gfastcgi.errors import StreamError
 from gfastcgi.request import Request
 
-__all__ = ["ask", "is_still_allowed"]
+__all__ = ["ask", "ask_anew"]
 
 AskOf = Callable[[Gate], Callable[[Request, str], Decision]]
 
@@ -68,16 +68,16 @@ def _one_by_one(gates: Sequence[Gate], request: Request, root: str, ask_of: AskO
             yield from _ask_all(group, request, root, ask_of)
 
 
-def is_still_allowed(
+def ask_anew(
     gates: Sequence[Gate], request: Request, root: str, before: Mapping[bytes, bytes], *, need: str = "all"
-) -> bool:
-    """Whether the authorizers, asked anew, still allow `request`, which is left alone. Raises as `ask` does.
+) -> Decision:
+    """What the authorizers say of `request` now, whatever is remembered; it is left alone. Raises as `ask` does.
 
     `before` are the variables that it had when they were first asked.
     """
     again = copy(request)
     again.variables = dict(before)
-    return isinstance(ask(gates, again, root, need=need, ask_of=_DECIDE_ANEW), Allow)
+    return ask(gates, again, root, need=need, ask_of=_DECIDE_ANEW)
 
 
 def _groups(gates: Sequence[Gate]) -> Iterator[Sequence[Gate]]:
@@ -150,4 +150,4 @@ def _side_by_side(
                 outcome = RuntimeError("an authorizer was ended before its answer")
             yield asked[done], outcome
     finally:
-        gevent.killall(list(asked))
+        gevent.killall(list(asked), exception=QuestionEnded)

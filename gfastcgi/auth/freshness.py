@@ -6,12 +6,16 @@ credentials, never shared between two.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 __all__ = ["max_age", "vary"]
 
 _NEVER = frozenset({"no-store", "no-cache"})
 _LIMITS = frozenset({"max-age", "s-maxage"})
+# RFC 9110 section 5.6: token [ "=" ( token / quoted-string ) ], or nothing between two commas.
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9a-z]+"
+_DIRECTIVE = re.compile(rf'[ \t]*(?:({_TOKEN})(?:[ \t]*=[ \t]*({_TOKEN}|"[^"\\]*"))?)?[ \t]*')
 
 
 def max_age(fields: Iterable[tuple[str, str]]) -> float | None:
@@ -23,11 +27,11 @@ def max_age(fields: Iterable[tuple[str, str]]) -> float | None:
         name = field.lower()
         if name == "cache-control":
             for directive in value.lower().split(","):
-                word, _, argument = directive.strip().partition("=")
-                if word in _NEVER:
+                found = _DIRECTIVE.fullmatch(directive)
+                if found is None or found[1] in _NEVER:
                     return 0
-                if word in _LIMITS:
-                    seconds = _number(argument.strip('"'))
+                if found[1] in _LIMITS:
+                    seconds = _number((found[2] or "").strip('"'))
                     limit = seconds if limit is None else min(limit, seconds)
         elif name == "vary" and "*" in value:
             return 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
+import gevent
+
 from gfastcgi.auth.base import Allow, Audit, Authorizer, Decision, Deny, Source, Verdict
 from gfastcgi.auth.grants import without_grant
 from gfastcgi.auth.keeper import Keeper, Shared
@@ -16,7 +18,11 @@ from gfastcgi.errors import StreamError
 from gfastcgi.request import Request
 from gfastcgi.resolve import Resolver
 
-__all__ = ["Counts", "Gate"]
+__all__ = ["Counts", "Gate", "QuestionEnded"]
+
+
+class QuestionEnded(gevent.GreenletExit):
+    """Nobody waits for the answer of an authorizer any more: the greenlet that asks it ends."""
 
 
 class Counts:

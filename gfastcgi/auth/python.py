@@ -24,6 +24,7 @@ from webob.exc import WSGIHTTPException
 
 from gfastcgi.auth.answers import VARIABLES_ABOUT_THE_FILE, decision_of, denial, passed_on, variable_name
 from gfastcgi.auth.base import Allow, Decision, Deny, Question
+from gfastcgi.auth.gate import QuestionEnded
 from gfastcgi.errors import AnswerStalled, ApplicationError, BackendTimeout, ClientClosed, InvalidValue
 from gfastcgi.pages import error_page
 from gfastcgi.request import Request
@@ -89,9 +90,9 @@ class PythonAuthorizer:
             if error is not timeout:
                 raise self._failed(request, error) from error
             raise late(f"the authorizer {self._called} took more than {self.time_limit:g} s") from None
-        except ClientClosed:
+        except (ClientClosed, QuestionEnded):
             raise
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, gevent.GreenletExit) as error:
             if isinstance(error, UnicodeDecodeError) and not _is_text(request):
                 return Deny(error_page(400, request_id=request.id))
             # By a name of its own: what it raises must not pass for an error of the gateway's, which says otherwise.

@@ -13,6 +13,7 @@ from typing import Any
 import gevent
 import webob
 
+from gfastcgi.auth.gate import QuestionEnded
 from gfastcgi.errors import ClientClosed
 from gfastcgi.http.response import close_body
 from gfastcgi.net.sendfile import FileBody, Sink
@@ -54,7 +55,7 @@ class Recheck:
         """Ends it; again, or before it was started: nothing happens."""
         self._sender = None
         if self._watch is not None:
-            self._watch.kill(block=False)
+            self._watch.kill(QuestionEnded, block=False)
             self._watch = None
 
     def _run(self) -> None:

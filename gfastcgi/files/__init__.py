@@ -4,8 +4,8 @@ Contract: what is sent was opened beneath its root and is a regular file; its le
 An answer's `app_iter` may be a `FileBody`, which has to be closed. Index files and routes are the gateway's business.
 """
 
-from gfastcgi.files.static import serve_file, serve_resource
+from gfastcgi.files.static import answer_options, serve_file, serve_resource
 from gfastcgi.files.xaccel import apply_x_accel_redirect
 from gfastcgi.files.xsendfile import apply_x_sendfile
 
-__all__ = ["apply_x_accel_redirect", "apply_x_sendfile", "serve_file", "serve_resource"]
+__all__ = ["answer_options", "apply_x_accel_redirect", "apply_x_sendfile", "serve_file", "serve_resource"]

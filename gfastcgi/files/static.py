@@ -19,7 +19,7 @@ from gfastcgi.pages import error_page, redirect
 from gfastcgi.request import Request
 from gfastcgi.resolve import Resource
 
-__all__ = ["serve_file", "serve_resource"]
+__all__ = ["answer_options", "serve_file", "serve_resource"]
 
 # lighttpd answers POST with the file, as if it were GET.
 _METHODS = ("GET", "HEAD", "POST")
@@ -63,7 +63,7 @@ def serve_file(
     if request.method not in _METHODS:
         file.close()
         if request.method == "OPTIONS":
-            return webob.Response(headerlist=[_ALLOW, ("Content-Length", "0")], app_iter=[])
+            return answer_options()
         return error_page(405, request_id=request.id, headers=(_ALLOW,))
     mtime = modified(file.stat)
     fields: Fields = [
@@ -78,6 +78,11 @@ def serve_file(
     if is_plain and shelf is not None:
         shelf.keep(root + path, file, response.headerlist)
     return response
+
+
+def answer_options() -> webob.Response:
+    """What a file may be asked with (RFC 9110 section 9.3.7), whether there is one or not."""
+    return webob.Response(headerlist=[_ALLOW, ("Content-Length", "0")], app_iter=[])
 
 
 def _redirect_to_slash(request: Request) -> webob.Response:

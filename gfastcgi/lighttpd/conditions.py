@@ -11,8 +11,8 @@ import re
 from dataclasses import replace
 
 from gfastcgi.config import Address, Condition
+from gfastcgi.config.expressions import expression_fault
 from gfastcgi.errors import InvalidValue, UnknownOption
-from gfastcgi.lighttpd.kinds import check_pattern
 from gfastcgi.lighttpd.report import Report, nearest
 
 __all__ = ["HTTP_NAMES", "SOCKET", "canonical", "parse_address"]
@@ -35,7 +35,7 @@ def canonical(condition: Condition, port: int, report: Report) -> Condition:
     operand = condition.operand
     fault = ""
     if condition.operator in ("=~", "!~"):
-        fault = check_pattern(operand)
+        fault = expression_fault(operand)
         fault = fault and f"the regular expression {operand!r} is at fault: {fault}"
     elif variable == SOCKET:
         try:

@@ -11,15 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import regex
-
 from gfastcgi.config import Condition, Extension, RewriteRule, Where
+from gfastcgi.config.expressions import expression_fault
 from gfastcgi.errors import InvalidValue, PluginError, UnknownOption
 from gfastcgi.lighttpd.nodes import Array, Item, Value
 from gfastcgi.lighttpd.report import Report, nearest
 
 __all__ = [
-    "Context", "Kind", "array", "balance", "boolean", "check_pattern", "choice", "command", "host_name", "integer",
+    "Context", "Kind", "array", "balance", "boolean", "choice", "command", "host_name", "integer",
     "kibibytes", "log_path", "octal", "pairs", "parse_options", "path", "paths", "prefix_pairs", "rules", "strings",
     "switches", "text", "url_path",
 ]  # fmt: skip
@@ -221,22 +220,13 @@ def _prefix_pairs(value: Value, context: Context) -> tuple[tuple[str, str], ...]
 prefix_pairs = Kind('a list of absolute paths like ( "/prefix" => "/folder" )', _prefix_pairs, _render_pairs)
 
 
-def check_pattern(pattern: str) -> str:
-    """What is wrong with a regular expression, or ""."""
-    try:
-        regex.compile(pattern, regex.ASCII)
-    except (regex.error, ValueError, OverflowError, RecursionError) as error:
-        return f"{error}"
-    return ""
-
-
 def rules(*, once: bool = True) -> Kind:
     """Regular expressions and their replacements, for `url.rewrite*` and `url.redirect`."""
 
     def parse(value: Value, context: Context) -> tuple[RewriteRule, ...]:
         found: list[RewriteRule] = []
         for pattern, replacement in _pairs(value, context):
-            fault = check_pattern(pattern)
+            fault = expression_fault(pattern)
             if fault:
                 message = f'{context.name}: the regular expression "{pattern}" is at fault: {fault}'
                 context.report.error(InvalidValue, message, context.where)

@@ -291,6 +291,10 @@ def test_four_clients_four_outcomes(gate: Gate) -> None:
         assert (got.status, got.body) == (401, b"who are you")
     got = gate.site.request("OPTIONS", target, Origin="https://a", Access_Control_Request_Method="PUT")
     assert (got.status, SECRET in got.body) == (200, False)
+    missing = gate.site.request("OPTIONS", "/in/none", Origin="https://a", Access_Control_Request_Method="PUT")
+    assert [field for field in missing.fields if field[0] != "Date"] == [
+        field for field in got.fields if field[0] != "Date"
+    ], "whether there is a file is nobody's business who was not asked about"
     assert gate.site.request("OPTIONS", target, Origin="https://a").status == 401
     got = gate.site.get(target, Origin="https://a", Access_Control_Request_Method="PUT")
     assert got.status == 401

@@ -118,6 +118,19 @@ def test_informational_answers(backend: Callable[..., ScriptedBackend], gateway:
     assert (got.interim, got.status, got.body) == ([], 200, b"ok")
 
 
+def test_informational_answers_keep_secrets(
+    backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]
+) -> None:
+    """What a program says to the gateway, no client is told before the answer either."""
+    secrets = "X-Accel-Redirect: /hidden/a\r\nX-Sendfile: /srv/a\r\nX-LIGHTTPD-send-file: /srv/b\r\n"
+    peer = backend(lambda seen: answer(f"Status: 103 Early Hints\r\n{secrets}Link: </a.css>\r\n\r\n{OK}"))
+    with gateway(site_of(peer.option)).connect() as connection:
+        connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        interim = connection.read_head()
+    assert interim is not None
+    assert (interim.status, interim.fields) == (103, [("Link", "</a.css>")])
+
+
 def test_redirects(tmp_path: Path, backend: Callable[..., ScriptedBackend], gateway: Callable[..., Gateway]) -> None:
     """RFC 3875 sections 6.2.2 to 6.2.4: a local redirect is served, a client redirect is sent, a loop ends."""
     (tmp_path / "page.txt").write_text("the page")

@@ -276,6 +276,30 @@ def test_a_long_stream_ends_with_the_right_to_it(
     app.wait_for(lambda app: not app.open, "the application to be told")
 
 
+def test_a_right_that_ends_before_the_first_byte(
+    lab: Callable[..., Lab], backend: Callable[..., ScriptedBackend]
+) -> None:
+    """The backend takes longer than the time in which the authorizers are asked again: then they are, at once."""
+    is_denied, never = threading.Event(), threading.Event()
+
+    def work(seen: Seen) -> bytes:
+        is_denied.wait(30)
+        never.wait(1.01)  # the time in which they are asked again
+        return answer("Content-Type: text/plain\r\n\r\nworked")
+
+    app = backend(work)
+    rest = f'fastcgi.server = ( "/private/" => private, "/private/app" => (( {app.option}, "check-local" => 0 )) )\n'
+    site = lab('"recheck" => 1', rest)
+    with site.site.connect() as connection:
+        connection.send(b"GET /private/app HTTP/1.1\r\nHost: x\r\n\r\n")
+        app.wait_for(lambda app: app.begun == 1, "the application to be asked")
+        site.says(NO)
+        is_denied.set()
+        assert connection.read_answer("GET").status == 403
+    site.says(YES)
+    assert site.get("/private/app").status == 200
+
+
 def test_a_silent_authorizer_has_an_end(lab: Callable[..., Lab]) -> None:
     site = lab(f'{CACHE}, "read-timeout" => 1')
     site.says(Reply(b"", "hang"))

@@ -15,6 +15,7 @@ from webob.exc import HTTPFound, HTTPUnauthorized
 from gfastcgi import Allow, authorizer
 from gfastcgi.auth import python as auth_python
 from gfastcgi.auth.base import Deny
+from gfastcgi.auth.gate import QuestionEnded
 from gfastcgi.auth.python import PythonAuthorizer, load
 from gfastcgi.errors import AnswerStalled, ApplicationError, BackendTimeout, BadCGIResponse, ClientClosed, InvalidValue
 
@@ -217,6 +218,24 @@ def test_a_client_that_leaves_is_no_failure_of_the_authorizer() -> None:
     gone = ClientClosed("the client left")
     asking.kill(gone)
     assert asking.exception is gone
+
+
+def test_one_that_ends_its_greenlet_has_failed() -> None:
+    """GreenletExit is what gevent says goodbye with; said by a function it is an error like any other."""
+
+    def leaving(request: webob.Request) -> bool:
+        raise gevent.GreenletExit
+
+    with pytest.raises(ApplicationError, match="raised GreenletExit"):
+        PythonAuthorizer(leaving).check(ask("/"), "/")
+
+
+def test_a_question_that_nobody_waits_for_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    asking = gevent.spawn(PythonAuthorizer(lambda request: gevent.sleep(30)).check, ask("/"), "/")
+    gevent.idle()
+    asking.kill(QuestionEnded)
+    assert isinstance(asking.value, QuestionEnded)
+    assert caplog.messages == []
 
 
 def test_its_time_is_limited() -> None:

@@ -135,7 +135,7 @@ def test_excluded_extensions(www: Path) -> None:
         ("/dir", "/dir/"),
         ("/dir/deep?a=b&c=/d/", "/dir/deep/?a=b&c=/d/"),
         ("/sp%20%C3%A4%FF%3F%23%25", "/sp%20%C3%A4%FF%3F%23%25/"),
-        ("/dir?q=\xe4%0d%0a", "/dir/?q=%E4%0d%0a"),
+        ("/dir?q=\xe4%0d%0a", "/dir/?q=%E4%0D%0A"),
     ],
 )
 def test_redirect_to_the_slash(www: Path, target: str, location: str) -> None:
