@@ -15,7 +15,7 @@ from typing import NamedTuple, get_args
 
 from gfastcgi.config import Block, Extension, HostConfig, Mode, Settings
 
-__all__ = ["MIN_SECRET", "Unsound", "block_fault", "extension_faults", "key_fault", "prefix_fault"]
+__all__ = ["MIN_SECRET", "Unsound", "block_fault", "extension_faults", "key_fault", "path_fault", "prefix_fault"]
 
 MIN_SECRET = 32
 """Characters of `fastcgi.cache-secret`: who writes to Redis could open every gate, were decisions not signed."""
@@ -46,10 +46,18 @@ def block_fault(block: Block) -> str:
     return f"there is no setting named {', '.join(unknown)}" if unknown else ""
 
 
+def path_fault(text: str) -> str:
+    """Why no path has `text`; "": one may."""
+    if _NO_PATH.search(text):
+        return f'no path has "{text}": paths are decoded, without doubled slashes and dot segments'
+    return ""
+
+
 def key_fault(key: str) -> str:
-    """Why `key` guards nothing of what it seems to: "": it may be the beginning or the end of a path."""
-    if _NO_PATH.search(key):
-        return f'no path has "{key}": paths are decoded, without doubled slashes and dot segments'
+    """Why `key` guards nothing of what it seems to; "": it may be the beginning or the end of a path."""
+    fault = path_fault(key)
+    if fault:
+        return fault
     if key.endswith("/") and not key.startswith("/"):
         return f'"{key}" is the end of paths, not their beginning: that would be "/{key}"'
     return ""

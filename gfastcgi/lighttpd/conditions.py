@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from gfastcgi.config import Address, Condition
 from gfastcgi.config.expressions import expression_fault
+from gfastcgi.config.soundness import path_fault
 from gfastcgi.errors import InvalidValue, UnknownOption
 from gfastcgi.lighttpd.report import Report, nearest
 
@@ -48,7 +49,23 @@ def canonical(condition: Condition, port: int, report: Report) -> Condition:
         operand = operand.lower().removesuffix(".") if condition.operator in ("==", "!=") else operand.lower()
     if fault:
         report.error(InvalidValue, f"${condition.variable}: {fault}", condition.where)
+    elif doubt := _doubt(variable, condition.operator, operand):
+        outcome = "always" if condition.operator == "!=" else "never"
+        report.warn(f'${variable} {condition.operator} "{operand}" {outcome} holds: {doubt}', condition.where)
     return replace(condition, variable=variable, operand=operand)
+
+
+def _doubt(variable: str, operator: str, operand: str) -> str:
+    """Why what is asked for is the same for every request; "": it is not."""
+    if variable == 'HTTP["url"]' and operator in ("==", "!=", "=^", "=$"):
+        if operator != "=$" and operand != "*" and not operand.startswith("/") and (operand or operator != "=^"):
+            return 'a path begins with "/"'
+        return path_fault(operand)
+    if variable == 'HTTP["request-method"]' and operator in ("==", "!=") and not operand.isupper():
+        return "methods are in capitals"
+    if variable == 'HTTP["scheme"]' and operator in ("==", "!=") and operand not in ("http", "https"):
+        return "it is http or https"
+    return ""
 
 
 def _variable(condition: Condition, report: Report) -> str:

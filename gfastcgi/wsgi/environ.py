@@ -67,6 +67,10 @@ def guarded_environ(environ: Mapping[str, Any], request: Request) -> dict[str, A
         guarded.pop(identity.decode(), None)
     path = request.path.encode("utf-8", "surrogateescape").decode("latin-1")
     guarded["PATH_INFO"] = path[len(_text(environ, "SCRIPT_NAME")) :]
+    # Not standard, but some servers tell it and some applications route by it.
+    for name in ("RAW_URI", "REQUEST_URI"):
+        if name in guarded:
+            guarded[name] = request.uri.decode("latin-1")
     for key, value in request.variables.items():
         guarded[key.decode("latin-1")] = value.decode("latin-1")
     return guarded

@@ -225,6 +225,25 @@ def test_warnings(text: str, expected: str) -> None:
     assert config.server.url_normalize_2f == "reject"
 
 
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ('$HTTP["url"] == "/a%20b"', 'never holds: no path has "/a%20b"'),
+        ('$HTTP["url"] =^ "/a//"', 'never holds: no path has "/a//"'),
+        ('$HTTP["url"] =$ "/../x"', 'never holds: no path has "/../x"'),
+        ('$HTTP["url"] != "a"', 'always holds: a path begins with "/"'),
+        ('$HTTP["request-method"] == "get"', "never holds: methods are in capitals"),
+        ('$HTTP["scheme"] == "HTTPS"', "never holds: it is http or https"),
+        ('$HTTP["url"] == "/a b"', ""), ('$HTTP["url"] =^ ""', ""), ('$HTTP["url"] == "*"', ""),
+        ('$HTTP["url"] =$ "x/"', ""), ('$HTTP["url"] =~ "%20"', ""), ('$HTTP["request-method"] == "GET"', ""),
+        ('$HTTP["scheme"] != "https"', ""),
+    ],
+)  # fmt: skip
+def test_conditionals_that_are_the_same_for_every_request(condition: str, told: str) -> None:
+    _, warnings = load(condition + ' { server.tag = "x" }')
+    assert [warning.startswith(f"s:2: {condition} {told}") for warning in warnings] == ([True] if told else [])
+
+
 def test_no_directive_is_known_in_two_ways() -> None:
     assert not UNSERVED & DIRECTIVES.keys()
     assert not UNSERVED & UNSAFE.keys()

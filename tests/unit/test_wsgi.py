@@ -105,12 +105,12 @@ def test_what_the_request_knows() -> None:
 def test_what_the_application_may_know() -> None:
     environ = environ_of(
         "/a/../b", HTTP_REMOTE_USER="eve", HTTP_AUTH_TYPE="x", HTTP_LEVEL="9", HTTP_PROXY="x", REMOTE_USER="server",
-        HTTP_UPGRADE="websocket", HTTP_COOKIE="a=1",
+        HTTP_UPGRADE="websocket", HTTP_COOKIE="a=1", RAW_URI="/a/%2e./b",
     )  # fmt: skip
     request = request_of(environ)
     request.variables = {b"LEVEL": b"1", b"REMOTE_EMAIL": b"\xc3\xa9"}
     guarded = guarded_environ(environ, request)
-    changed = {"PATH_INFO": "/b", "LEVEL": "1", "REMOTE_EMAIL": "\xc3\xa9"}
+    changed = {"PATH_INFO": "/b", "RAW_URI": "/b", "LEVEL": "1", "REMOTE_EMAIL": "\xc3\xa9"}
     gone = {"HTTP_REMOTE_USER", "HTTP_AUTH_TYPE", "HTTP_LEVEL", "HTTP_PROXY", "REMOTE_USER"}
     assert guarded == {name: value for name, value in {**environ, **changed}.items() if name not in gone}
 
