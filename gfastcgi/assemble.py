@@ -168,7 +168,7 @@ class App:
         return Service(
             handler=self._gateway.handle,
             refuse=self._gateway.refuse,
-            server_tag=DEFAULT_TAG if settings.server_tag is None else settings.server_tag,
+            server_tag=_server_tag(settings),
             limits=limits,
             timeouts=timeouts,
         )
@@ -238,6 +238,10 @@ def _most_clients(wanted: int, procs: int) -> int:
     return wanted
 
 
+def _server_tag(settings: Settings) -> str:
+    return DEFAULT_TAG if settings.server_tag is None else settings.server_tag
+
+
 def settings_of(config: Config) -> Iterator[Settings]:
     """The settings of every request, and those of each conditional."""
     yield config.settings
@@ -257,7 +261,7 @@ def build(config: Config) -> App:
 
 
 class _Parts:
-    """What sites share: the backends, and a file for each access log."""
+    """What sites share: backends, gates, logins, mounted applications, decisions of other gateways, and log files."""
 
     def __init__(self, config: Config) -> None:
         self._default_log = "-" if "mod_accesslog" in config.server.modules else ""
@@ -313,7 +317,7 @@ class _Parts:
                     gates.append(self.gates.gate(extension.key, hosts, settings))
                 else:
                     responders.append((extension.key, Responder(hosts[0], self.backends.pool(hosts, settings))))
-        tag = DEFAULT_TAG if settings.server_tag is None else settings.server_tag
+        tag = _server_tag(settings)
         return Site(
             settings=settings,
             blocks=blocks,

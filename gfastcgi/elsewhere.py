@@ -10,7 +10,7 @@ from functools import partial
 from inspect import isasyncgenfunction, isclass, iscoroutinefunction, isgeneratorfunction, isroutine
 from typing import Any
 
-from gfastcgi.auth.answers import USUAL_VARIABLES
+from gfastcgi.auth.answers import identity_names
 from gfastcgi.auth.base import Authorizer
 from gfastcgi.auth.python import DEFAULT_TIME_LIMIT, PythonAuthorizer, folder_of, load
 from gfastcgi.backends import is_elsewhere, of_mode
@@ -100,6 +100,4 @@ def identity_fields(settings: Settings) -> Iterator[bytes]:
     for extension in settings.extensions:
         for host in of_mode(extension.hosts, "authorizer"):
             if host.url:
-                for field, variable in (*USUAL_VARIABLES.items(), *host.variables):
-                    yield field.encode()
-                    yield variable.encode()
+                yield from identity_names(host.variables)

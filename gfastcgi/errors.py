@@ -235,7 +235,7 @@ class BackendTimeout(BackendError):
 
 
 class AnswerStalled(BackendTimeout):
-    """The backend had begun its answer, and was silent then or took too long: it is there, and no yes of old stands."""
+    """The backend began its answer, and then fell silent or took too long: it is up, so no earlier yes may stand in."""
 
 
 class Overloaded(BackendError):
@@ -271,7 +271,7 @@ class ApplicationError(BackendError):
 
 
 class StreamError(GfastcgiError):
-    """A byte stream failed. OSError and gevent's Timeout get this name in net/, and nowhere else."""
+    """A byte stream failed. OSError and gevent's Timeout get this name where bytes are moved, in net/ above all."""
 
 
 class StreamClosed(StreamError):

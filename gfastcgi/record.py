@@ -46,7 +46,8 @@ class _Teller:
         self._place = place
         self._shows_secrets = shows_secrets
         self._room = room
-        self._credentials = {name for gate in place.gates if gate.keeper is not None for name in gate.keeper.headers}
+        keepers = [gate.keeper for gate in place.gates if gate.keeper is not None]
+        self._credentials = {name for keeper in keepers for name in keeper.credentials}
 
     def record(self) -> Record:
         request, place = self._request, self._place

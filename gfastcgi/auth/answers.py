@@ -6,7 +6,7 @@ Contract: pure. A variable that is not for an authorizer to set spoils its answe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import webob
@@ -21,6 +21,7 @@ __all__ = [
     "VARIABLES_ABOUT_THE_FILE",
     "decision_of",
     "denial",
+    "identity_names",
     "passed_on",
     "variable_name",
 ]
@@ -73,6 +74,13 @@ def decision_of(answer: Any, no: Callable[[], webob.Response]) -> Decision | web
     if isinstance(answer, (Allow, Deny, webob.Response)):
         return answer
     raise TypeError(f"an authorizer answers Allow, Deny, a webob.Response, a user's name or a bool, not {answer!r}")
+
+
+def identity_names(variables: Iterable[tuple[str, str]]) -> Iterator[bytes]:
+    """The fields and variables by which an authorizer over HTTP says who a client is: the usual, and `variables`."""
+    for field, variable in (*USUAL_VARIABLES.items(), *variables):
+        yield field.lower().encode()
+        yield variable.encode()
 
 
 def variable_name(name: str, authorizer: str) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from gfastcgi.auth.answers import ABOUT_THE_FILE, USUAL_VARIABLES, denial, variable_name
+from gfastcgi.auth.answers import ABOUT_THE_FILE, USUAL_VARIABLES, denial, identity_names, variable_name
 from gfastcgi.auth.base import Allow, Decision, Deny, Question
 from gfastcgi.auth.freshness import max_age, vary
 from gfastcgi.client.http import Answer, Service
@@ -45,7 +45,7 @@ class ForwardAuthorizer:
         named = [*variables, *(pair for pair in USUAL_VARIABLES.items() if pair[0] not in dict(variables))]
         self._variables = [(field.lower(), variable_name(name, key)) for field, name in named]
         self._hidden = frozenset(field.encode() for field, _ in self._variables)
-        self.identity_fields = [*self._hidden, *(variable for _, variable in self._variables)]
+        self.identity_fields = list(identity_names(variables))
         """The fields and variables by which it says who a client is: no client may send them."""
         self.config: HostConfig | None = None
         """The options that it was made with, for the gate that asks it."""

@@ -98,7 +98,7 @@ class Keeper:
         return f"<Keeper {self._key} {self._cache!r} {self._grants!r}>"
 
     @property
-    def headers(self) -> frozenset[bytes]:
+    def credentials(self) -> frozenset[bytes]:
         """The fields by which clients are known, as CGI spells them without HTTP_."""
         return self._keys.credentials
 

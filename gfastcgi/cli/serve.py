@@ -18,14 +18,13 @@ import gevent
 from gevent.event import Event
 
 from gfastcgi import assemble, log
+from gfastcgi.cli.commands import EXIT_START
 from gfastcgi.cli.console import print_fault
 from gfastcgi.cli.privileges import drop_privileges, raise_file_limit
 from gfastcgi.config import Config
 from gfastcgi.errors import GfastcgiError, InvalidValue
 
-__all__ = ["EXIT_START", "serve"]
-
-EXIT_START = 255
+__all__ = ["serve"]
 
 logger = logging.getLogger("gfastcgi")
 

@@ -110,11 +110,6 @@ class SpooledBody:
         """All of it, where it is one piece in memory; else b""."""
         return self._pieces[0] if len(self._pieces) == 1 else b""
 
-    @property
-    def in_memory(self) -> bool:
-        """True when no file holds it."""
-        return self._file is None
-
     def read(self) -> bytes:
         """The next piece; b"" at the end."""
         if self._file is not None:
