@@ -80,7 +80,7 @@ with Client({named!r}, max_connections=4, read_timeout=20) as php:
     before = fds()
     slow = {{"SCRIPT_FILENAME": "{tmp_path}/slow.php"}}
     greenlets = [gevent.spawn(lambda: php.request(slow).body) for _ in range(20)]
-    gevent.sleep(0.3)
+    wait_until(lambda: php.backend.hosts[0].load == 4 and php.backend.waiting == 16)
     gevent.killall(greenlets)
     wait_until(lambda: fds() <= before)
     assert (php.backend.hosts[0].load, php.backend.waiting) == (0, 0), php
