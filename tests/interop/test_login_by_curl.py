@@ -44,12 +44,11 @@ $HTTP["url"] =^ "/missing/" {{
   auth.require = ( "" => ( "method" => "basic", "realm" => "x", "require" => "valid-user" ) )
 }}
 $HTTP["url"] =~ "^/broken" {{
-  auth.backend = "plain"
-  auth.backend.htpasswd.userfile = ""
+  auth.backend = "htdigest"
+  auth.require = ( "" => ( "method" => "digest", "realm" => "x", "require" => "valid-user" ) )
 }}
 $HTTP["url"] =^ "/broken/" {{
   auth.backend = "htpasswd"
-  auth.require = ( "" => ( "method" => "basic", "realm" => "x", "require" => "valid-user" ) )
 }}
 fastcgi.server = ( "/basic/app" => (( {app}, "check-local" => "disable" )) )
 """
@@ -154,7 +153,7 @@ def test_a_requirement_that_cannot_be_judged(site: Site) -> None:
     """Two blocks, each of which is sound without the other, and both hold: that shows when a request comes."""
     got = site.gateway.get("/broken/file.txt")
     assert (got.status, SECRET.encode() in got.body) == (500, False)
-    site.gateway.wait_for_log(r"auth\.require needs auth\.backend\.htpasswd\.userfile")
+    site.gateway.wait_for_log('"digest" needs the backend "htdigest" or "plain"')
     site.gateway.may_trace = True
 
 
