@@ -19,6 +19,7 @@ from gfastcgi.client.probing import converse, probing
 from gfastcgi.config import Address
 from gfastcgi.errors import BackendError, BadRecord, ConnectError, ConnectTimeout
 from gfastcgi.fcgi.connection import UnknownType, Values, WebServer
+from gfastcgi.fcgi.constants import MAX_CONNS, MAX_REQS
 
 __all__ = ["Census", "ask_capacity"]
 
@@ -31,7 +32,6 @@ _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 
 LIFE = 1.0
 """Seconds after which a connection is renewed."""
-MAX_CONNS, MAX_REQS = b"FCGI_MAX_CONNS", b"FCGI_MAX_REQS"
 
 
 def ask_capacity(address: Address, *, seconds: float = _SECONDS) -> int | None:

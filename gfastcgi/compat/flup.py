@@ -19,10 +19,10 @@ from gevent import socket
 
 from gfastcgi.config import Address
 from gfastcgi.fcgi import constants
+from gfastcgi.fcgi.constants import ROLE_NAMES
 from gfastcgi.http.response import close_body
 from gfastcgi.net.listeners import SocketFile, listen
 from gfastcgi.server.fastcgi import listener_from_fd, run
-from gfastcgi.server.fastcgi_request import ROLE_NAMES
 from gfastcgi.server.threads import Threaded
 from gfastcgi.server.wsgi import WSGIApp
 

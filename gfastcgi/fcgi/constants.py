@@ -28,6 +28,8 @@ __all__ = [
     "PARAMS",
     "REQUEST_COMPLETE",
     "RESPONDER",
+    "ROLE_NAMES",
+    "STATUS_NAMES",
     "STDERR",
     "STDIN",
     "STDOUT",
@@ -79,11 +81,20 @@ RESPONDER: Final = 1
 AUTHORIZER: Final = 2
 FILTER: Final = 3
 
+ROLE_NAMES: Final = {RESPONDER: "RESPONDER", AUTHORIZER: "AUTHORIZER", FILTER: "FILTER"}
+
 # Section 5.5: the protocol status of END_REQUEST
 REQUEST_COMPLETE: Final = 0
 CANT_MPX_CONN: Final = 1
 OVERLOADED: Final = 2
 UNKNOWN_ROLE: Final = 3
+
+STATUS_NAMES: Final = {
+    REQUEST_COMPLETE: "REQUEST_COMPLETE",
+    CANT_MPX_CONN: "CANT_MPX_CONN",
+    OVERLOADED: "OVERLOADED",
+    UNKNOWN_ROLE: "UNKNOWN_ROLE",
+}
 
 # Section 4.1: what GET_VALUES may ask for
 MAX_CONNS: Final = b"FCGI_MAX_CONNS"

@@ -8,12 +8,13 @@ from typing import Any
 from gfastcgi.client.probing import converse, probing
 from gfastcgi.config import HostConfig
 from gfastcgi.errors import NoBackendAvailable
+from gfastcgi.fcgi import constants
 from gfastcgi.fcgi.connection import UnknownType, Values, WebServer
 from gfastcgi.library.pool import Pool
 
 __all__ = ["Client"]
 
-LIMITS = ("FCGI_MAX_CONNS", "FCGI_MAX_REQS", "FCGI_MPXS_CONNS")
+LIMITS = tuple(name.decode() for name in (constants.MAX_CONNS, constants.MAX_REQS, constants.MPXS_CONNS))
 """What FastCGI 1.0 section 4.1 names."""
 
 

@@ -32,7 +32,7 @@ log = logging.getLogger("gfastcgi")
 
 Role = Literal["responder", "authorizer", "filter"]
 
-_ROLES = {"responder": constants.RESPONDER, "authorizer": constants.AUTHORIZER, "filter": constants.FILTER}
+_ROLES = {name.lower(): role for role, name in constants.ROLE_NAMES.items()}
 _SECONDS = 60
 """Seconds in which a backend has to say, or to take, something, unless the program says otherwise."""
 

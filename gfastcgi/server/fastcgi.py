@@ -23,7 +23,7 @@ from gfastcgi.config.addresses import client_address
 from gfastcgi.fcgi import constants
 from gfastcgi.server.authorizer import Authorizer, Decide
 from gfastcgi.server.fastcgi_connection import Connection
-from gfastcgi.server.fastcgi_request import ROLE_NAMES, Service
+from gfastcgi.server.fastcgi_request import Service
 from gfastcgi.server.wsgi import WSGIApp, fixed_environ
 
 __all__ = ["FastCGIServer", "listener_from_fd", "run"]
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 Listener: TypeAlias = "socket.socket | _socket.socket"
 
-_ROLES = {name.lower(): role for role, name in ROLE_NAMES.items()}
+_ROLES = {name.lower(): role for role, name in constants.ROLE_NAMES.items()}
 
 _ACCEPTED_AT_ONCE = 16
 """Connections that one turn of the hub takes where no other process may want them."""
@@ -140,7 +140,7 @@ class FastCGIServer:
             values=values,
             fixed={
                 role: {**fixed_environ(name, is_multiprocess=is_multiprocess), **(environ or {})}
-                for role, name in ROLE_NAMES.items()
+                for role, name in constants.ROLE_NAMES.items()
             },
             max_spooled=max_spooled,
             write_timeout=write_timeout,

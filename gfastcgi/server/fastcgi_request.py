@@ -24,11 +24,9 @@ from gfastcgi.server.stdin import StdinBuffer, StdinReader
 from gfastcgi.server.workers import Workers
 from gfastcgi.server.wsgi import Answer, ErrorStream, WSGIApp, complete_environ
 
-__all__ = ["ROLE_NAMES", "Peer", "Request", "Service"]
+__all__ = ["Peer", "Request", "Service"]
 
 _log = logging.getLogger(__name__)
-
-ROLE_NAMES = {constants.RESPONDER: "RESPONDER", constants.AUTHORIZER: "AUTHORIZER", constants.FILTER: "FILTER"}
 
 _FAILURE = b"Status: 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\nInternal Server Error\n"
 

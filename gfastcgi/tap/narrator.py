@@ -25,11 +25,6 @@ _LONGEST_TEXT = 2000
 _MOST_REQUESTS = 1024
 """How much is put together of one request, and of how many at once; what is beyond goes untold."""
 
-_ROLES = {c.RESPONDER: "RESPONDER", c.AUTHORIZER: "AUTHORIZER", c.FILTER: "FILTER"}
-_STATUSES = {
-    c.REQUEST_COMPLETE: "REQUEST_COMPLETE", c.CANT_MPX_CONN: "CANT_MPX_CONN", c.OVERLOADED: "OVERLOADED",
-    c.UNKNOWN_ROLE: "UNKNOWN_ROLE",
-}  # fmt: skip
 _BODIES = (c.STDIN, c.DATA)
 _PAIRS = (c.GET_VALUES, c.GET_VALUES_RESULT)
 _ARROWS: dict[Side, str] = {"front": ">", "backend": "<"}
@@ -112,13 +107,13 @@ class Narrator:
         if len(self._requests) < _MOST_REQUESTS:
             self._requests[id] = _Request()
         role = int.from_bytes(content[:2], "big")
-        return f"{_ROLES.get(role, f'role {role}')}{', keep_conn' if content[2] & c.KEEP_CONN else ''}"
+        return f"{c.ROLE_NAMES.get(role, f'role {role}')}{', keep_conn' if content[2] & c.KEEP_CONN else ''}"
 
     def _end_request(self, id: int, content: bytes) -> str:
         self._requests.pop(id, None)
         if len(content) < 5:
             return f"{len(content)} bytes, which is too short"
-        status = _STATUSES.get(content[4], f"protocol_status {content[4]}")
+        status = c.STATUS_NAMES.get(content[4], f"protocol_status {content[4]}")
         return f"app_status {int.from_bytes(content[:4], 'big')}, {status}"
 
     def _params(self, name: str, id: int, content: bytes) -> Iterator[str]:
