@@ -408,10 +408,11 @@ GUARDS = [
         "interop/test_files_over_http.py unit/test_site.py",
     ),
     Guard("site.py", "gates += [gate for gate in also if gate not in gates]", "pass", "unit/test_site.py"),
+    Guard("site.py", 'if path[at] == "/"] or [script]', "if at == len(script)] or [script]", "unit/test_site.py"),
     Guard("site.py", " or gate.key == mapped(self.settings.map_extensions, path)", "", "unit/test_site.py"),
     Guard(
         "site.py",
-        "if self._is_denied(path) or self._is_denied(served):",
+        "if any(map(self._is_denied, (path, *served))):",
         "if self._is_denied(path):",
         "unit/test_site.py",
     ),
@@ -485,8 +486,8 @@ GUARDS = [
     ),
     Guard(
         "site.py",
-        "if self._is_denied(path) or self._is_denied(served):",
-        "if app is None and (self._is_denied(path) or self._is_denied(served)):",
+        "if any(map(self._is_denied, (path, *served))):",
+        "if app is None and any(map(self._is_denied, (path, *served))):",
         "unit/test_mounts.py",
     ),
     Guard("library/fastcgi_app.py", '() if files else ("",)', "()", "interop/test_wsgi_gateway.py"),

@@ -128,15 +128,16 @@ class Site:
         root, local = resolver.root, ""
         to: Destination
         if app is not None:
-            to, served = Mounting(app, app.route(path, root)), path
+            to, served = Mounting(app, app.route(path, root)), [path]
         elif (forwarding := self._route_by_prefix(path, resolver)) is not None:
-            to, served, local = forwarding, forwarding.route.script_name, resolver.local(path)
+            to, served, local = forwarding, _scripts(path, forwarding.route.script_name), resolver.local(path)
         else:
             resource = resolver.find(path)
-            to, served, local = self._route_by_file(path, resource) or resource, resource.path, resource.local
-        also = [*self._login(served), *(gate for gate in self.gates if self._guards(gate, served))]
-        gates += [gate for gate in also if gate not in gates]
-        if self._is_denied(path) or self._is_denied(served):
+            to, served, local = self._route_by_file(path, resource) or resource, [resource.path], resource.local
+        for each in served:
+            also = [*self._login(each), *(gate for gate in self.gates if self._guards(gate, each))]
+            gates += [gate for gate in also if gate not in gates]
+        if any(map(self._is_denied, (path, *served))):
             to = Own.DENIAL
         return Place(gates, root, to, _recheck(gates), local)
 
@@ -171,6 +172,14 @@ class Site:
         if settings.access_deny and path.endswith(settings.access_deny):
             return True
         return bool(settings.access_allow) and not path.endswith(settings.access_allow)
+
+
+def _scripts(path: str, script: str) -> list[str]:
+    """What of `path` a program may take for its script where nobody looks at files: from `script` on, up to any slash.
+
+    PHP looks for it by itself (`cgi.fix_pathinfo`), and finds it in what is PATH_INFO to us.
+    """
+    return [path[:at] for at in range(len(script), len(path)) if path[at] == "/"] or [script]
 
 
 def _recheck(gates: Sequence[Gate]) -> int:

@@ -178,6 +178,27 @@ def test_every_gate_of_what_was_asked_or_would_be_served(sites: Sites, path: str
     assert sorted(gate.key for gate in site.locate(path).gates) == sorted(keys)
 
 
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        ("/run/a.php/x", [".php"]), ("/run/sub/a.php/x", [".php"]), ("/run/sub/a.php/", [".php"]),
+        ("/run/a.inc/sub/b.php/x/y", [".php"]), ("/run/sub/a.phpx/x", []), ("/run/sub/x", []), ("/run", []),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("fixes", [False, True])
+def test_a_script_in_the_middle_of_a_path_that_nobody_looks_up(
+    sites: Sites, path: str, keys: list[str], fixes: bool
+) -> None:
+    """PHP runs the file that it finds on the way (`cgi.fix_pathinfo`), whatever we take for SCRIPT_NAME."""
+    host = HostConfig(check_local=False, fix_root_scriptname=fixes)
+    site = sites.make({"/": host} if fixes else {"/run": host}, {".php": ""})
+    place = site.locate(path)
+    assert isinstance(place.to, Forwarding)
+    assert [gate.key for gate in place.gates] == keys
+    denied = sites.make({"/run": host}, access_deny=(".php",)).locate(path).to is Own.DENIAL
+    assert denied is bool(keys)
+
+
 def test_a_gate_with_a_docroot_of_its_own_serves_from_there(sites: Sites) -> None:
     site = sites.make(gates={"/in.txt": str(sites.root / "far")})
     place = site.locate("/in.txt")
