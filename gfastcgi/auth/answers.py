@@ -79,7 +79,7 @@ def decision_of(answer: Any, no: Callable[[], webob.Response]) -> Decision | web
 def identity_names(variables: Iterable[tuple[str, str]]) -> Iterator[bytes]:
     """The fields and variables by which an authorizer over HTTP says who a client is: the usual, and `variables`."""
     for field, variable in (*USUAL_VARIABLES.items(), *variables):
-        yield field.lower().encode()
+        yield field.encode()
         yield variable.encode()
 
 

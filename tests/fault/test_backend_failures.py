@@ -44,7 +44,7 @@ def test_refusal_is_tried_elsewhere(
     """The body goes along to the one that takes the request."""
     busy = backend(lambda seen: end(protocol_status=status))
     free = backend()
-    site = gateway(site_of(busy.option, free.option))
+    site = gateway('fastcgi.balance = "round-robin"\n' + site_of(busy.option, free.option))
     for _ in range(6):
         assert site.request("POST", "/", b"the body").json()["size"] == 8
     assert len(busy.requests) >= 1
