@@ -408,12 +408,15 @@ GUARDS = [
         "interop/test_files_over_http.py unit/test_site.py",
     ),
     Guard("site.py", "gates += [gate for gate in also if gate not in gates]", "pass", "unit/test_site.py"),
-    Guard("site.py", 'if path[at] == "/"] or [script]', "if at == len(script)] or [script]", "unit/test_site.py"),
+    Guard("site.py", "if gate not in gates and self._may_be_within(gate, path)]", "if False]", "unit/test_site.py"),
+    Guard(
+        "site.py", 'is_denied = any(f"{suffix}/" in path', 'is_denied = any(f"{suffix}//" in path', "unit/test_site.py"
+    ),
     Guard("site.py", " or gate.key == mapped(self.settings.map_extensions, path)", "", "unit/test_site.py"),
     Guard(
         "site.py",
-        "if any(map(self._is_denied, (path, *served))):",
-        "if self._is_denied(path):",
+        "if is_denied or self._is_denied(path) or self._is_denied(served):",
+        "if is_denied or self._is_denied(path):",
         "unit/test_site.py",
     ),
     Guard(
@@ -486,8 +489,8 @@ GUARDS = [
     ),
     Guard(
         "site.py",
-        "if any(map(self._is_denied, (path, *served))):",
-        "if app is None and any(map(self._is_denied, (path, *served))):",
+        "if is_denied or self._is_denied(path) or self._is_denied(served):",
+        "if app is None and (is_denied or self._is_denied(path) or self._is_denied(served)):",
         "unit/test_mounts.py",
     ),
     Guard("library/fastcgi_app.py", '() if files else ("",)', "()", "interop/test_wsgi_gateway.py"),

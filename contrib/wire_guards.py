@@ -106,7 +106,7 @@ WIRE_GUARDS = [
     Guard("auth/userfile.py", "_stamp(status) if is_certain else None", "_stamp(status)", "unit/test_passwords.py"),
     Guard("auth/digest.py", "if made <= self._floor or ", "if ", "unit/test_auth_digest.py"),
     Guard("site.py", "if path.startswith(gate.key)][:1]", "][:0]", "interop/test_login_by_curl.py"),
-    Guard("site.py", "also = [*self._login(each), ", "also = [", "interop/test_login_by_curl.py"),
+    Guard("site.py", "also = [*self._login(served), ", "also = [", "interop/test_login_by_curl.py"),
     Guard("files/xaccel.py", "if file.is_regular:", "if True:", "unit/test_xaccel.py"),
     Guard("files/xaccel.py", 'stem = prefix.rstrip("/") + "/"', "stem = prefix", "unit/test_xaccel.py"),
     Guard("files/xaccel.py", "not host.x_accel_redirect or", "", "unit/test_xaccel.py"),

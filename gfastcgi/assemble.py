@@ -295,6 +295,7 @@ class _Parts:
                 faults.add(InvalidValue(fault.message, where.filename, where.lineno))
         with faults.caught():
             Rewriter(settings.rewrite, settings.rewrite_if_not_file)
+        with faults.caught():
             Redirector(settings.redirect)
         with faults.caught():
             self.backends.prepare(settings)
@@ -317,11 +318,10 @@ class _Parts:
                     gates.append(self.gates.gate(extension.key, hosts, settings))
                 else:
                     responders.append((extension.key, Responder(hosts[0], self.backends.pool(hosts, settings))))
-        tag = _server_tag(settings)
         return Site(
             settings=settings,
             blocks=blocks,
-            server_tag=tag,
+            server_tag=_server_tag(settings),
             resolvers=_resolvers(settings),
             gates=gates,
             responders=responders,

@@ -122,10 +122,9 @@ class Gateway:
         site, captures = settle(request, self._sites, rewrites=redirect is None)
         if request.path == "*":
             return webob.Response(status="200 OK", headerlist=[("Allow", _METHODS)], app_iter=[b""])
-        if site.redirector is not None:
-            location = find_redirect(request, site, captures)
-            if location is not None:
-                return pages.redirect(location, site.settings.redirect_code)
+        location = find_redirect(request, site, captures)
+        if location is not None:
+            return pages.redirect(location, site.settings.redirect_code)
         return self._visit(request, site, site.locate(request.path))
 
     def _visit(self, request: Request, site: Site, place: Place) -> webob.Response | LocalRedirect:
@@ -299,6 +298,8 @@ def _watch(
             if not isinstance(decision, Allow):
                 close_body(answer.app_iter)
         if not isinstance(decision, Allow):
+            # What they added to a yes goes with it.
+            request.added = ()
             return decision.response
     keys = [gate.key for gate in place.gates]
     guard(answer, Recheck(request, place.recheck, lambda: isinstance(ask(), Allow), keys))

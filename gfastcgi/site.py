@@ -125,19 +125,20 @@ class Site:
             return Place(gates, self.resolver(path).root, Own.DENIAL if self._is_denied(path) else Own.STATISTICS)
         resolver = next((gate.resolver for gate in gates if gate.resolver is not None), None) or self.resolver(path)
         app = next((app for app in self.apps if app.fits(path)), None)
-        root, local = resolver.root, ""
+        root, local, is_denied = resolver.root, "", False
         to: Destination
         if app is not None:
-            to, served = Mounting(app, app.route(path, root)), [path]
+            to, served = Mounting(app, app.route(path, root)), path
         elif (forwarding := self._route_by_prefix(path, resolver)) is not None:
-            to, served, local = forwarding, _scripts(path, forwarding.route.script_name), resolver.local(path)
+            to, served, local = forwarding, forwarding.route.script_name, resolver.local(path)
+            gates += [gate for gate in self.gates if gate not in gates and self._may_be_within(gate, path)]
+            is_denied = any(f"{suffix}/" in path for suffix in self.settings.access_deny)
         else:
             resource = resolver.find(path)
-            to, served, local = self._route_by_file(path, resource) or resource, [resource.path], resource.local
-        for each in served:
-            also = [*self._login(each), *(gate for gate in self.gates if self._guards(gate, each))]
-            gates += [gate for gate in also if gate not in gates]
-        if any(map(self._is_denied, (path, *served))):
+            to, served, local = self._route_by_file(path, resource) or resource, resource.path, resource.local
+        also = [*self._login(served), *(gate for gate in self.gates if self._guards(gate, served))]
+        gates += [gate for gate in also if gate not in gates]
+        if is_denied or self._is_denied(path) or self._is_denied(served):
             to = Own.DENIAL
         return Place(gates, root, to, _recheck(gates), local)
 
@@ -147,6 +148,16 @@ class Site:
     def _guards(self, gate: Gate, path: str) -> bool:
         """Whether the gate's key fits: a mapped extension is guarded by its own key and by the one it is mapped to."""
         return matches(gate.key, path, path) or gate.key == mapped(self.settings.map_extensions, path)
+
+    def _may_be_within(self, gate: Gate, path: str) -> bool:
+        """Whether a script that the gate guards may stand in the middle of `path`, where nobody has looked.
+
+        PHP looks for its script by itself (`cgi.fix_pathinfo`), and finds it in what is PATH_INFO to us.
+        """
+        suffixes = [extension for extension, key in self.settings.map_extensions if key == gate.key]
+        if not gate.key.startswith("/"):
+            suffixes.append(gate.key)
+        return any(f"{suffix}/" in path for suffix in suffixes)
 
     def _route_by_prefix(self, path: str, resolver: Resolver) -> Forwarding | None:
         """The responder that takes `path` without a look at files (`"check-local" => "disable"`)."""
@@ -172,14 +183,6 @@ class Site:
         if settings.access_deny and path.endswith(settings.access_deny):
             return True
         return bool(settings.access_allow) and not path.endswith(settings.access_allow)
-
-
-def _scripts(path: str, script: str) -> list[str]:
-    """What of `path` a program may take for its script where nobody looks at files: from `script` on, up to any slash.
-
-    PHP looks for it by itself (`cgi.fix_pathinfo`), and finds it in what is PATH_INFO to us.
-    """
-    return [path[:at] for at in range(len(script), len(path)) if path[at] == "/"] or [script]
 
 
 def _recheck(gates: Sequence[Gate]) -> int:

@@ -81,5 +81,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _tell(name: str, differences: list[str]) -> None:
     word = paint("differs", "red", sys.stdout) if differences else paint("same   ", "green", sys.stdout)
-    shown = ": ".join([without_secrets("", name), *(["; ".join(differences)] if differences else [])])
+    shown = without_secrets("", name)
+    if differences:
+        shown += f": {'; '.join(differences)}"
     print(f"{word}  {escape(shown)}", flush=True)

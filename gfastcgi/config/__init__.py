@@ -1,7 +1,8 @@
 """What gfastcgi is told to do, as frozen dataclasses without I/O.
 
 Contract: both the file language (`gfastcgi.lighttpd`) and Python code make a `Config`; `assemble` builds live
-objects from it. Defaults are lighttpd's unless a comment says otherwise; every value is checked by who makes it.
+objects from it. Defaults are lighttpd's unless a comment says otherwise; every value is checked by who makes it, and
+what would look like a gate and be none by `assemble`, too (`soundness`).
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ _OF_THE_GATE = {
 }  # fmt: skip
 """Options of authorizers that say what a gate is, not how one of its backends is reached, with their attributes."""
 _MODES = get_args(Mode)
+_SETTINGS = {field.name for field in fields(Settings)}
 _NO_PATH = re.compile(r"//|/\.{1,2}(?:/|\Z)|%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f\\]")
 
 
@@ -35,9 +36,6 @@ class Unsound(NamedTuple):
     message: str
     host: HostConfig | None = None
     option: str = ""
-
-
-_SETTINGS = {field.name for field in fields(Settings)}
 
 
 def block_fault(block: Block) -> str:

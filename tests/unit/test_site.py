@@ -183,6 +183,7 @@ def test_every_gate_of_what_was_asked_or_would_be_served(sites: Sites, path: str
     [
         ("/run/a.php/x", [".php"]), ("/run/sub/a.php/x", [".php"]), ("/run/sub/a.php/", [".php"]),
         ("/run/a.inc/sub/b.php/x/y", [".php"]), ("/run/sub/a.phpx/x", []), ("/run/sub/x", []), ("/run", []),
+        ("/run/sub/a.phtml/x", [".php"]), ("/run/far/x", []),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("fixes", [False, True])
@@ -191,11 +192,12 @@ def test_a_script_in_the_middle_of_a_path_that_nobody_looks_up(
 ) -> None:
     """PHP runs the file that it finds on the way (`cgi.fix_pathinfo`), whatever we take for SCRIPT_NAME."""
     host = HostConfig(check_local=False, fix_root_scriptname=fixes)
-    site = sites.make({"/": host} if fixes else {"/run": host}, {".php": ""})
+    mapped = {"map_extensions": ((".phtml", ".php"),)}
+    site = sites.make({"/": host} if fixes else {"/run": host}, {".php": "", "/far": ""}, **mapped)
     place = site.locate(path)
     assert isinstance(place.to, Forwarding)
     assert [gate.key for gate in place.gates] == keys
-    denied = sites.make({"/run": host}, access_deny=(".php",)).locate(path).to is Own.DENIAL
+    denied = sites.make({"/run": host}, access_deny=(".php", ".phtml")).locate(path).to is Own.DENIAL
     assert denied is bool(keys)
 
 
